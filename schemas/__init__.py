@@ -1,0 +1,1 @@
+"""Wire types of Tripline: what travels on Kafka and what a verdict is. Imports nothing of ours."""

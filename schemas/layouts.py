@@ -1,0 +1,140 @@
+"""A layout: everything about a model that changes a result, from one event time on.
+
+Layouts travel on the compacted `control` topic; a pane's start chooses the layout it is counted under.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+LAYOUT_FORMAT = 1
+
+
+class View(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A sum of cells that is tested: the whole model (`""`), a version, or one value of one segment column.
+
+    >>> str(View("country", "FR")), str(View())
+    ('country=FR', 'model')
+    """
+
+    column: str = ""
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.column}={self.value}" if self.column else "model"
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A hard rule on one feature (DETECTION 6); `feature` "" is the model itself (`rows_at_least`)."""
+
+    feature: str
+    missing_below: float | None = None
+    range: tuple[float | None, float | None] | None = None
+    required: bool = False
+    levels_closed: bool = False
+    rows_at_least: int | None = None
+
+
+class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a retrain trigger is emitted: an incident with drift, open for `for_ms` of event time, once per incident.
+
+    cooldown_ms: no second trigger of (model, name) whose window ends sooner after the last one's.
+    mode: `auto` emits, `approve` asks and waits for `tripline triggers approve ID`, `dry_run` only records.
+    """
+
+    name: str = "default"
+    for_ms: int = 0
+    cooldown_ms: int = 86_400_000
+    mode: Literal["auto", "approve", "dry_run"] = "auto"
+    approval_expires_ms: int = 86_400_000
+    min_label_coverage: float = 0.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what data can make grow; what exceeds them goes to `__other__` and is counted."""
+
+    versions: int = 16
+    segment_values: int = 64
+    tested_views: int = 64
+    open_panes: int = 4096
+    event_bytes: int = 1_000_000
+    nesting: int = 32
+    string_length: int = 256
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """How one model is counted and judged from event time `from_ms` on.
+
+    kind: `predictions` (features and a score, label or value) or `features` (feature rows).
+    reference: id of the reference; its features, bins and levels are the columns that are counted.
+    segments: at most two columns, crossed into cells; marginals: further columns, tables of their own.
+    views: what is tested, the model first. monitored: names of the features that are tested, `score` and `label` too.
+    monitors: M, the configured number of monitors (views × monitored, capacity included).
+    false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
+    partition: the partition of `profiles` that carries the model.
+    """
+
+    model: str
+    from_ms: int
+    reference: str
+    kind: Literal["predictions", "features"] = "predictions"
+    format: int = LAYOUT_FORMAT
+    pane_ms: int = 300_000
+    lateness_ms: int = 30_000
+    idle_after_ms: int = 10_000
+    hold_ms: int = 3_600_000
+    outcome_pane_ms: int = 3_600_000
+    maturity_ms: int = 0
+    horizon_ms: int = 0
+    timezone: str = "UTC"
+    segments: tuple[str, ...] = ()
+    marginals: tuple[str, ...] = ()
+    views: tuple[View, ...] = (View(),)
+    monitored: tuple[str, ...] = ()
+    monitors: int = 1
+    tolerance: float = 0.1
+    strict: bool = False
+    false_alarms: float = 1.0
+    budget_ms: int = 30 * 86_400_000
+    share: float = 1.0
+    page_provisional: bool = False
+    clear_for: int = 6
+    cooldown_panes: int = 6
+    expect: tuple[Expectation, ...] = ()
+    policies: tuple[RetrainPolicy, ...] = ()
+    owner: str = ""
+    runbook: str = ""
+    links: dict[str, str] = {}
+    severity: str = "page"
+    max_alert_age_ms: int | None = 86_400_000
+    duplicates_window: int = 100_000
+    partition: int = 0
+    limits: Limits = Limits()
+
+    @property
+    def id(self) -> str:
+        """Content hash, 16 hex digits: equal layouts are one layout.
+
+        >>> a = Layout(model="m", from_ms=0, reference="r")
+        >>> len(a.id), a.id == Layout(model="m", from_ms=0, reference="r").id
+        (16, True)
+        """
+        return layout_id(self)
+
+    @property
+    def budget_panes(self) -> float:
+        """A: panes per false incident, shared with other models by `share`.
+
+        >>> Layout(model="m", from_ms=0, reference="r", pane_ms=7_200_000).budget_panes
+        360.0
+        """
+        return self.budget_ms / self.pane_ms / self.false_alarms / self.share
+
+
+def layout_id(layout: Layout) -> str:
+    """Content hash of a layout, 16 hex digits of BLAKE2b over its sorted JSON."""
+    raw = msgspec.json.encode(msgspec.to_builtins(layout), order="sorted")
+    return hashlib.blake2b(raw, digest_size=8).hexdigest()

@@ -1,0 +1,98 @@
+"""Verdicts and window reports: what Tripline says about one pane of one model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from schemas.layouts import View
+
+
+class Status(StrEnum):
+    """`undecided` is a verdict: there is not enough evidence to say more, and `visible_change` says what would be."""
+
+    UNDECIDED = "undecided"
+    OK = "ok"
+    DRIFT = "drift"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One judgement on one feature of one view.
+
+    value: evidence (w·R, in panes); limit: what it must pass to alarm alone (A). n: events in the pane;
+    effective_n: what they count as under the design effect. size: change since `onset` in `unit`, with its interval.
+    visible_change: the smallest change, in reference sd, that a day like this one would show with 90 % power.
+    """
+
+    status: Status
+    value: float
+    limit: float
+    n: int
+    effective_n: float
+    reference: str
+    direction: str = ""
+    onset: int | None = None
+    size: float | None = None
+    size_low: float | None = None
+    size_high: float | None = None
+    unit: str = "sd"
+    visible_change: float | None = None
+    note: str = ""
+
+
+class FeatureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Descriptive figures and the verdict on one feature; `*_noise` is the value expected with nothing changed."""
+
+    feature: str
+    n: int
+    missing: float
+    mean: float | None = None
+    least: float | None = None
+    largest: float | None = None
+    psi: float | None = None
+    psi_noise: float | None = None
+    jensen_shannon: float | None = None
+    jensen_shannon_noise: float | None = None
+    ks: float | None = None
+    ks_noise: float | None = None
+    verdict: Verdict | None = None
+
+
+class ViewReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One tested view in a window."""
+
+    view: View
+    n: int
+    features: list[FeatureReport] = []
+
+
+class CellCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Events of one cell in a window, late ones included."""
+
+    version: str
+    segment: tuple[str, ...]
+    n: int
+
+
+class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What happened in `[start, end)` (ms) of a model. Key on Kafka: `model|start|revision`.
+
+    revision: 0 at the close; late events make further ones, with `late_n` so far. end may span many empty panes.
+    quantiles: `delay_ms` and `latency_ms` p50 and p99; rates: `error`, `unknown_feature`, `wrong_type`.
+    """
+
+    model: str
+    layout: str
+    reference: str
+    start: int
+    end: int
+    revision: int
+    n: int
+    late_n: int
+    cells: list[CellCount]
+    views: list[ViewReport]
+    quantiles: dict[str, float] = {}
+    rates: dict[str, float] = {}
+    provisional: bool = False
+    findings: list[str] = []
