@@ -1,0 +1,67 @@
+"""Topics from outside: write records, read a topic whole as a read_committed reader sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamer.core.records import PlainRecord
+
+SECONDS = 30.0
+
+
+def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes | None, bytes]]) -> None:
+    """Write (partition, key, value) and wait until the broker has them all."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True})
+    for partition, key, value in records:
+        while True:
+            try:
+                producer.produce(topic, value, key, partition)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(SECONDS) == 0
+
+
+def read(bootstrap: str, topic: str) -> list[PlainRecord]:
+    """Everything in a topic, committed only, by partition and offset."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        known = consumer.list_topics(topic, timeout=SECONDS).topics[topic]
+        assert known.error is None, known.error
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in known.partitions])
+        found, at_end = [], 0
+        while at_end < len(known.partitions):
+            message = consumer.poll(SECONDS)
+            assert message is not None, f"{topic}: no end within {SECONDS} s"
+            if message.error():
+                at_end += 1
+                continue
+            found.append(_plain(message))
+    finally:
+        consumer.close()
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+def partitions(bootstrap: str) -> dict[str, int]:
+    """Partition counts of all topics."""
+    topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=SECONDS).topics
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def _plain(message: Any) -> PlainRecord:
+    return PlainRecord(
+        message.topic(), message.partition(), message.offset(), message.timestamp()[1],
+        message.key(), message.value(), tuple(message.headers() or ()),
+    )  # fmt: skip
