@@ -52,6 +52,8 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 KAFKA_4_PROPERTIES = """\
