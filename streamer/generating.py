@@ -199,7 +199,7 @@ def probability_of_default(numeric: dict[str, Floats], purpose: Words) -> Floats
 
 def _phase(ts: Ints) -> Floats:
     """Angle on the day's circle; 0 at three o'clock (UTC) at night."""
-    return (ts % DAY_MS - 3 * HOUR_MS) * (2 * np.pi / DAY_MS)
+    return (ts % DAY_MS - 3 * HOUR_MS).astype(np.float64) * (2 * np.pi / DAY_MS)
 
 
 def _logistic(x: Floats) -> Floats:
