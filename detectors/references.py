@@ -1,0 +1,370 @@
+"""The frozen profile that we compare with: what was learned, as a value, as a file, and in words.
+
+A reference is a JSON document: plain fields beside arrays of fixed-point integers (base64 of zlib of little-endian
+int64). Its id is a content hash; `loads` checks it, so that a file that was cut, edited or mixed up is refused with the
+place instead of being believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import FeatureSpec
+from detectors.directions import STEP_BITS, Directions
+from detectors.profiles import Table
+from schemas.errors import ReferenceFileError
+from schemas.layouts import View
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+REFERENCE_FORMAT = 1
+HOURS = 168
+_LARGEST_ARRAY = 1 << 28
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something a person should know before trusting the reference. feature "" is the table as a whole.
+
+    kind: `constant`, `all_missing`, `id_like`, `many_levels`, `few_rows`, `not_stationary`, `outage`, `excluded`,
+    `absent`, `no_time`, `mixed_types`, `views_left_out`, `short`, `no_weekend`.
+    """
+
+    kind: str
+    feature: str
+    words: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureReference:
+    """What was learned of one feature in one view; k directions, s time scales.
+
+    counts: (width,) cleaned counts by column of the spec. profile: (168, k) mean of each direction by hour of the week,
+    Monday 00:00 local first, at the centres of the hours. v: (s, k) variance of block sums per row, m3: (s, k) third
+    moment per row, n_bar: (s,) Σn²/Σn, each over blocks as long as `scales_ms` (s,), ascending.
+    excluded: [from, to) in ms that cleaning left out.
+    """
+
+    counts: Ints
+    directions: Directions
+    profile: Floats
+    scales_ms: Ints
+    v: Floats
+    m3: Floats
+    n_bar: Floats
+    excluded: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n(self) -> int:
+        """N_ref: cleaned rows."""
+        return int(self.counts.sum())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ViewReference:
+    """One view's own counts, directions, profile and design effect, on the edges and levels of the whole model."""
+
+    n: int
+    features: dict[str, FeatureReference]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OutcomeTable:
+    """Scores and outcomes of the reference: (columns of `score`,) n with an outcome, and the sum of the outcomes."""
+
+    n: Ints
+    positives: Floats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """Everything that is learned before a model is watched.
+
+    start, end: [start, end) of its rows in ms, both 0 for a bag of rows. n: rows, all of them. days: length in days.
+    segments: columns that views may name. views: the model (`View()`) and all that had rows enough.
+    gaps: (168,) longest time without a row that touches the hour of the week, ms. provisional: why it may not page by
+    itself, "" when it may. excluded: [from, to) that a person left out.
+    """
+
+    model: str
+    specs: tuple[FeatureSpec, ...]
+    views: dict[View, ViewReference]
+    kind: str = "predictions"
+    timezone: str = "UTC"
+    start: int = 0
+    end: int = 0
+    n: int = 0
+    segments: tuple[str, ...] = ()
+    gaps: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
+    findings: tuple[Finding, ...] = ()
+    provisional: str = ""
+    excluded: tuple[tuple[int, int], ...] = ()
+    outcomes: OutcomeTable | None = None
+    id: str = ""
+
+    @cached_property
+    def table(self) -> Table:
+        """Where the features stand in a pane's vector."""
+        return Table(self.specs)
+
+    @property
+    def days(self) -> float:
+        """Length of the time range in days; 0 for a bag of rows."""
+        return (self.end - self.start) / 86_400_000
+
+    @property
+    def middle(self) -> int:
+        """Middle of the time range, ms: where its time zone's offset is taken when a layout names another zone."""
+        return (self.start + self.end) // 2
+
+    def spec(self, feature: str) -> FeatureSpec | None:
+        """Spec of a feature by name."""
+        return next((spec for spec in self.specs if spec.name == feature), None)
+
+
+def identified(reference: Reference) -> Reference:
+    """The reference with its content hash as its id: 16 hex digits of BLAKE2b."""
+    return replace(reference, id=_hash(_content(reference)))
+
+
+def dumps(reference: Reference) -> bytes:
+    """The file. Equal content gives equal bytes.
+
+    >>> small = identified(Reference(model="m", specs=(), views={}))
+    >>> loads(dumps(small)).id == small.id
+    True
+    """
+    content = _content(reference)
+    return msgspec.json.format(
+        msgspec.json.encode({"tripline_reference": REFERENCE_FORMAT, "id": _hash(content), **content}, order="sorted"),
+        indent=1,
+    )
+
+
+def loads(raw: bytes) -> Reference:
+    """A reference from its file; `ReferenceFileError` with the place when it is damaged or of a newer format."""
+    try:
+        document = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReferenceFileError(f"reference: not a whole JSON document ({len(raw)} bytes): {error}") from error
+    if not isinstance(document, dict) or "tripline_reference" not in document:
+        raise ReferenceFileError("reference: not a Tripline reference (no `tripline_reference` in it)")
+    version = document.pop("tripline_reference")
+    if not isinstance(version, int) or version > REFERENCE_FORMAT or version < 1:
+        raise ReferenceFileError(
+            f"tripline_reference: format {version!r}; this Tripline reads up to {REFERENCE_FORMAT}"
+        )
+    found = document.pop("id", None)
+    expected = _hash(document)
+    if found != expected:
+        raise ReferenceFileError(f"id: the file says {found!r}, its content is {expected!r}: changed or damaged")
+    return _reference(document, expected)
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.blake2b(msgspec.json.encode(content, order="sorted"), digest_size=8).hexdigest()
+
+
+def _content(reference: Reference) -> dict[str, Any]:
+    outcomes = reference.outcomes
+    return {
+        "model": reference.model,
+        "kind": reference.kind,
+        "timezone": reference.timezone,
+        "start": reference.start,
+        "end": reference.end,
+        "n": reference.n,
+        "segments": list(reference.segments),
+        "excluded": [list(span) for span in reference.excluded],
+        "provisional": reference.provisional,
+        "findings": msgspec.to_builtins(reference.findings),
+        "gaps": _pack(reference.gaps),
+        "specs": [msgspec.to_builtins(spec) for spec in reference.specs],
+        "outcomes": None
+        if outcomes is None
+        else {"n": _pack(outcomes.n), "positives": _pack(outcomes.positives, STEP_BITS)},
+        "views": [
+            {
+                "column": view.column,
+                "value": view.value,
+                "n": of_view.n,
+                "features": {name: _feature_content(feature) for name, feature in of_view.features.items()},
+            }
+            for view, of_view in sorted(reference.views.items())
+        ],
+    }
+
+
+def _feature_content(feature: FeatureReference) -> dict[str, Any]:
+    along = feature.directions
+    return {
+        "counts": _pack(feature.counts),
+        "directions": list(along.names),
+        "kinds": list(along.kinds),
+        "phi": _pack(along.phi, STEP_BITS),
+        "q": _pack(np.nan_to_num(along.q), 40),
+        "upward_only": [bool(flag) for flag in along.upward_only],
+        "weights": [float(weight) for weight in along.weights],
+        "profile": _pack(feature.profile, STEP_BITS),
+        "scales_ms": [int(scale) for scale in feature.scales_ms],
+        "v": _pack(feature.v, STEP_BITS),
+        "m3": _pack(feature.m3, STEP_BITS),
+        "n_bar": _pack(feature.n_bar, STEP_BITS),
+        "excluded": [list(span) for span in feature.excluded],
+    }
+
+
+class _FeatureDocument(msgspec.Struct, forbid_unknown_fields=True):
+    counts: dict[str, Any]
+    directions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    phi: dict[str, Any]
+    q: dict[str, Any]
+    upward_only: list[bool]
+    weights: list[float]
+    profile: dict[str, Any]
+    scales_ms: list[int]
+    v: dict[str, Any]
+    m3: dict[str, Any]
+    n_bar: dict[str, Any]
+    excluded: tuple[tuple[int, int], ...]
+
+
+class _ViewDocument(msgspec.Struct, forbid_unknown_fields=True):
+    column: str
+    value: str
+    n: int
+    features: dict[str, _FeatureDocument]
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    kind: str
+    timezone: str
+    start: int
+    end: int
+    n: int
+    segments: tuple[str, ...]
+    excluded: tuple[tuple[int, int], ...]
+    provisional: str
+    findings: tuple[Finding, ...]
+    gaps: dict[str, Any]
+    specs: tuple[FeatureSpec, ...]
+    outcomes: dict[str, dict[str, Any]] | None
+    views: list[_ViewDocument]
+
+
+def _reference(content: dict[str, Any], reference_id: str) -> Reference:
+    try:
+        document = msgspec.convert(content, _Document)
+    except msgspec.ValidationError as error:
+        raise ReferenceFileError(f"reference: {error}") from error
+    specs = {spec.name: spec for spec in document.specs}
+    views: dict[View, ViewReference] = {}
+    for i, view in enumerate(document.views):
+        features = {}
+        for name, feature in view.features.items():
+            place = f"views[{i}].features.{name}"
+            if name not in specs:
+                raise ReferenceFileError(f"{place}: no such feature in `specs`")
+            features[name] = _feature(feature, specs[name].width, place)
+        if features.keys() != specs.keys():
+            raise ReferenceFileError(f"views[{i}].features: {sorted(specs.keys() - features.keys())} are not there")
+        ordered = {name: features[name] for name in specs}
+        views[View(view.column, view.value)] = ViewReference(n=view.n, features=ordered)
+    outcomes = None
+    if document.outcomes is not None:
+        width = specs["score"].width if "score" in specs else 0
+        outcomes = OutcomeTable(
+            n=_unpack_ints(document.outcomes.get("n", {}), (width,), "outcomes.n"),
+            positives=_unpack(document.outcomes.get("positives", {}), (width,), STEP_BITS, "outcomes.positives"),
+        )
+    return Reference(
+        model=document.model,
+        kind=document.kind,
+        timezone=document.timezone,
+        start=document.start,
+        end=document.end,
+        n=document.n,
+        segments=document.segments,
+        excluded=document.excluded,
+        provisional=document.provisional,
+        findings=document.findings,
+        gaps=_unpack_ints(document.gaps, (HOURS,), "gaps"),
+        specs=document.specs,
+        views=views,
+        outcomes=outcomes,
+        id=reference_id,
+    )
+
+
+def _feature(document: _FeatureDocument, width: int, place: str) -> FeatureReference:
+    k, s = len(document.directions), len(document.scales_ms)
+    for name, size in (
+        ("kinds", len(document.kinds)),
+        ("upward_only", len(document.upward_only)),
+        ("weights", len(document.weights)),
+    ):
+        if size != k:
+            raise ReferenceFileError(f"{place}.{name}: {size} entries for {k} directions")
+    q = _unpack(document.q, (k,), 40, f"{place}.q")
+    return FeatureReference(
+        counts=_unpack_ints(document.counts, (width,), f"{place}.counts"),
+        directions=Directions(
+            names=document.directions,
+            kinds=document.kinds,
+            phi=_unpack(document.phi, (width, k), STEP_BITS, f"{place}.phi"),
+            q=np.where(np.array([kind == "shape" for kind in document.kinds], dtype=np.bool_), np.nan, q),
+            upward_only=np.array(document.upward_only, dtype=np.bool_),
+            weights=np.array(document.weights, dtype=np.float64),
+        ),
+        profile=_unpack(document.profile, (HOURS, k), STEP_BITS, f"{place}.profile"),
+        scales_ms=np.array(document.scales_ms, dtype=np.int64),
+        v=_unpack(document.v, (s, k), STEP_BITS, f"{place}.v"),
+        m3=_unpack(document.m3, (s, k), STEP_BITS, f"{place}.m3"),
+        n_bar=_unpack(document.n_bar, (s,), STEP_BITS, f"{place}.n_bar"),
+        excluded=document.excluded,
+    )
+
+
+def fixed(values: Floats, bits: int = STEP_BITS) -> Floats:
+    """Values as the file keeps them, rounded to multiples of 2**-bits: what is built equals what is loaded."""
+    rounded: Floats = np.ldexp(np.rint(np.ldexp(values, bits)), -bits)
+    return rounded + 0.0  # no negative zeros
+
+
+def _pack(values: npt.NDArray[Any], bits: int = 0) -> dict[str, Any]:
+    whole = np.rint(np.ldexp(values, bits)) if bits else values
+    raw = np.ascontiguousarray(whole).astype("<i8").tobytes()
+    return {"shape": list(values.shape), "data": base64.b64encode(zlib.compress(raw, 9)).decode()}
+
+
+def _unpack_ints(packed: dict[str, Any], shape: tuple[int, ...], place: str) -> Ints:
+    if packed.get("shape") != list(shape):
+        raise ReferenceFileError(f"{place}: shape {packed.get('shape')}, expected {list(shape)}")
+    size = 8 * int(np.prod(shape))
+    if size > _LARGEST_ARRAY:
+        raise ReferenceFileError(f"{place}: {size} bytes are too many")
+    try:
+        # Bounded: a damaged stream must not blow up memory.
+        raw = zlib.decompressobj().decompress(base64.b64decode(str(packed.get("data")), validate=True), size + 1)
+    except (zlib.error, binascii.Error, ValueError) as error:
+        raise ReferenceFileError(f"{place}: {error}") from error
+    if len(raw) != size:
+        raise ReferenceFileError(f"{place}: {len(raw)} bytes for shape {list(shape)}")
+    return np.frombuffer(raw, dtype="<i8").astype(np.int64).reshape(shape)
+
+
+def _unpack(packed: dict[str, Any], shape: tuple[int, ...], bits: int, place: str) -> Floats:
+    values: Floats = np.ldexp(_unpack_ints(packed, shape, place).astype(np.float64), -bits)
+    return values
