@@ -1,0 +1,185 @@
+"""`tripline bench throughput`: events per second and core of the whole worker, on a real broker.
+
+What is counted: the CPU time of every thread of a `tripline run`, by the kernel's account, between the first and the
+last event: poll, decode, count, both stages, every default detector, transactions, metrics. What is not: the broker,
+and the start of the process. A run whose reports do not hold every event once is an error, not a figure.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references, site, summary, written
+from streamer.commands.measured_worker import MeasuredWorker, free_port
+from streamer.generating import Applicants
+
+PARTITIONS = 4
+PANE_MS, PANES = 60_000, 24
+#: The worker's own counters: records of the inputs that are in a committed position, panes closed.
+CONSUMED, CLOSED = "tripline_records_consumed_total", "tripline_panes_closed_total"
+#: 4 models × 2 versions × 5 countries = 40 cells.
+MODELS = ("lending-north", "lending-south", "lending-cards", "lending-autos")
+VERSIONS = ("2025-03-01", "2025-03-08")
+
+CONFIGURATION = """\
+kafka:
+  bootstrap_servers: "{bootstrap}"
+  app: "{name}"
+  topic_prefix: "{name}-"
+  inputs: {{predictions: "{predictions}", features: null, outcomes: null}}
+  profiles_partitions: 4
+metrics: {{port: {port}}}
+start: earliest
+max_alert_age: off
+models:
+"""
+MODEL = """\
+  {model}:
+    reference: ../{model}.json
+    pane: 1m
+    lateness: 30s
+    timezone: Europe/Paris
+    segments: [country]
+    false_alarms: 1 per 30d
+    tolerance: 0.1
+    retrain: {{when: drift for 30m, cooldown: 24h, mode: auto}}
+"""
+
+
+def throughput(
+    *, quick: bool = False, file: Path | None = None, bootstrap: str | None = None, runs: int | None = None,
+    events: int | None = None, seed: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure, print a table unless `file` is `-`, write JSON to `file`; returns what it found.
+
+    quick: 2 runs of 250,000 events in place of 5 of 1,000,000. bootstrap: a broker that is there, used for nothing
+    else meanwhile; without one a broker is started from the source tree's parts.
+    """
+    runs = runs or (2 if quick else 5)
+    events = events or (250_000 if quick else 1_000_000)
+    with site(bootstrap) as where:
+        build_references(where, MODELS)
+        where.create_input(PARTITIONS)
+        size = where.fill(_events(events, seed), partitions=PARTITIONS)
+        measured = [_run(where, number, events) for number in range(runs)]
+        idle = _idle_memory(where)
+        machine = summary(where)
+    costs = [run["cpu_us_per_event"] for run in measured]
+    cost = statistics.median(costs)
+    found = {
+        "events_per_core_second": round(1e6 / cost),
+        "cpu_us_per_event": round(cost, 3),
+        "events_per_second": round(statistics.median(run["events_per_second"] for run in measured)),
+        "idle_rss_mb": round(idle, 1),
+        "peak_rss_mb": round(max(run["peak_rss_mb"] for run in measured), 1),
+        "events": events,
+        "bytes_per_event": round(size / events, 1),
+        "cells": len(MODELS) * len(VERSIONS) * 5,
+        "features": 10,
+        "partitions": PARTITIONS,
+        "pane_closes": min(run["pane_closes"] for run in measured),
+        "runs": measured,
+        "machine": machine,
+    }
+    _told(found, file)
+    return found
+
+
+def _events(count: int, seed: int) -> Any:
+    """Events of all models, evenly over the panes: (count,) in order of event time, drawn in parts."""
+    applicants = Applicants(seed=seed, models=MODELS, versions=VERSIONS)
+    ts = STREAM_MS + np.arange(count, dtype=np.int64) * (PANES * PANE_MS) // count
+    for part, at in enumerate(range(0, count, 50_000)):
+        yield from applicants.at(ts[at : at + 50_000], part=part).events()
+
+
+def _run(where: Site, number: int, events: int) -> dict[str, Any]:
+    folder = where.folder / f"run-{number}"
+    folder.mkdir()
+    name, port = f"{where.name}-{number}", free_port()
+    configuration = _configuration(where, folder, name=name, port=port)
+    with MeasuredWorker(configuration, port=port) as worker:
+        first = worker.wait_until(lambda: _sample(worker), what="counting", every=0.02)
+        last = worker.wait_until(lambda: _sample(worker, at_least=events), what="through", within=300, every=0.25)
+        # The last panes close when the idle rule lets them; their cost belongs to the run.
+        worker.wait_until(lambda: _closes(worker) >= PANES * len(MODELS), what="done with its panes", every=0.5)
+        cpu, peak = worker.cpu_seconds(), worker.memory_mb("VmHWM")
+    counted, closes = _reported(where, f"{name}-windows")
+    if counted != events:
+        raise RuntimeError(f"run {number}: the reports hold {counted} events of {events}")
+    spent = cpu - first["cpu"]
+    done = events - first["consumed"]
+    return {
+        "cpu_us_per_event": round(spent * 1e6 / done, 3),
+        "events_per_second": round((last["consumed"] - first["consumed"]) / (last["at"] - first["at"])),
+        "measured_events": int(done),
+        "cpu_seconds": round(spent, 2),
+        "peak_rss_mb": round(peak, 1),
+        "pane_closes": closes,
+    }
+
+
+def _idle_memory(where: Site) -> float:
+    """Resident MB of a worker that is ready, holds all references and has nothing to read."""
+    folder = where.folder / "idle"
+    folder.mkdir()
+    empty = replace(where, name=f"{where.name}-idle")
+    empty.create_input(PARTITIONS)
+    port = free_port()
+    with MeasuredWorker(_configuration(empty, folder, name=empty.name, port=port), port=port) as worker:
+        worker.wait_until_ready()
+        time.sleep(3)
+        return worker.memory_mb()
+
+
+def _configuration(where: Site, folder: Path, *, name: str, port: int) -> Path:
+    configuration = folder / "tripline.yaml"
+    text = CONFIGURATION.format(bootstrap=where.bootstrap, name=name, predictions=where.input, port=port)
+    configuration.write_text(text + "".join(MODEL.format(model=model) for model in MODELS))
+    where.command("topics", "create", "-c", str(configuration))
+    return configuration
+
+
+def _sample(worker: MeasuredWorker, *, at_least: int = 1) -> dict[str, float] | None:
+    """Records consumed, CPU seconds and time, once `at_least` records were."""
+    consumed = worker.counters().get(CONSUMED, 0.0)
+    if consumed < at_least:
+        return None
+    return {"consumed": consumed, "cpu": worker.cpu_seconds(), "at": time.monotonic()}
+
+
+def _closes(worker: MeasuredWorker) -> float:
+    return worker.counters().get(CLOSED, 0.0)
+
+
+def _reported(where: Site, topic: str) -> tuple[int, int]:
+    """Events in the last revisions of all window reports, and panes closed."""
+    latest: dict[tuple[str, int], tuple[int, int]] = {}
+    for message in where.read(topic):
+        report = json.loads(message.value())["data"]
+        if report["n"]:
+            key = (report["model"], report["start"])
+            latest[key] = max(latest.get(key, (-1, 0)), (report["revision"], report["n"]))
+    return sum(n for _, n in latest.values()), len(latest)
+
+
+def _told(found: dict[str, Any], file: Path | None) -> None:
+    if file is not None and str(file) == "-":
+        print(json.dumps(found, indent=2))
+        return
+    written(file, found)
+    for run in found["runs"]:
+        print(f"  {run['cpu_us_per_event']:.2f} µs of CPU per event, {run['events_per_second']:,} events/s")
+    print(
+        f"{found['events_per_core_second']:,} events per second and core (median of {len(found['runs'])}), "
+        f"{found['bytes_per_event']:.0f}-byte events, {found['cells']} cells, {found['pane_closes']} pane closes; "
+        f"RSS idle {found['idle_rss_mb']:.0f} MB, at most {found['peak_rss_mb']:.0f} MB; "
+        f"{found['machine']['cores']} cores"
+    )

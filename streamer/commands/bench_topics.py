@@ -1,0 +1,184 @@
+"""What the benchmarks need of a broker: a site of topics, filled with applications, read back whole.
+
+Here stand also the references and the configuration that `bench throughput` and `bench latency` run under.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamer.commands.measured_worker import tripline
+from streamer.generating import CATEGORICAL, DAY_MS, NUMERIC, Applicants
+
+SECONDS = 30.0
+#: A Monday at noon; the reference is the two weeks before.
+STREAM_MS = 1_742_212_800_000
+HISTORY_DAYS = 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a benchmark runs: broker, folder of its files, name that its topics begin with."""
+
+    bootstrap: str
+    folder: Path
+    name: str
+
+    @property
+    def input(self) -> str:
+        """Topic of the predictions."""
+        return f"{self.name}-predictions"
+
+    def create_input(self, partitions: int) -> None:
+        """The prediction topic, stamped by the broker."""
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        topic = NewTopic(self.input, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
+        AdminClient({"bootstrap.servers": self.bootstrap}).create_topics([topic])[self.input].result(SECONDS)
+
+    def fill(self, events: Iterable[bytes], *, partitions: int) -> int:
+        """Write events to the partitions in turn; returns their bytes. Waits until the broker has them all."""
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 50, "batch.size": 1_000_000})
+        written = 0
+        for i, event in enumerate(events):
+            while True:
+                try:
+                    producer.produce(self.input, event, partition=i % partitions)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            written += len(event)
+        if producer.flush(SECONDS):
+            raise RuntimeError(f"{self.bootstrap}: the broker did not take all events in {SECONDS:.0f} s")
+        return written
+
+    def read(self, topic: str) -> list[Any]:
+        """Messages of a topic as a read_committed reader sees them, partition by partition."""
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap, "group.id": "bench", "enable.auto.commit": False,
+                "isolation.level": "read_committed", "enable.partition.eof": True,
+            }
+        )  # fmt: skip
+        found, ended = [], 0
+        try:
+            places = consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, place, OFFSET_BEGINNING) for place in places])
+            while ended < len(places):
+                message = consumer.poll(SECONDS)
+                if message is None:
+                    raise RuntimeError(f"{topic}: its end was not reached in {SECONDS:.0f} s")
+                if message.error():
+                    ended += 1
+                else:
+                    found.append(message)
+        finally:
+            consumer.close()
+        return found
+
+    def command(self, *arguments: str) -> str:
+        """What `tripline ARGUMENTS` prints; RuntimeError with its words when it fails."""
+        done = subprocess.run(
+            [*tripline(), *arguments], cwd=self.folder, capture_output=True, text=True, check=False, timeout=300
+        )
+        if done.returncode:
+            raise RuntimeError(f"tripline {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+
+@contextlib.contextmanager
+def site(bootstrap: str | None) -> Iterator[Site]:
+    """A fresh site at a broker that is there, or, in a source tree with `.parts/`, at one started for it."""
+    with tempfile.TemporaryDirectory(prefix="tripline-bench-") as name, contextlib.ExitStack() as ends:
+        folder = Path(name)
+        if bootstrap is None:
+            bootstrap = ends.enter_context(_own_broker(folder / "kafka"))
+        yield Site(bootstrap=bootstrap, folder=folder, name=f"bench-{secrets.token_hex(3)}")
+
+
+def build_references(where: Site, models: Iterable[str], *, per_day: float = 5_000.0) -> None:
+    """`MODEL.json` in the site's folder, each from two weeks of its own applicants, by `tripline reference build`."""
+    for i, model in enumerate(models):
+        history = Applicants(seed=100 + i, models=(model,), per_day=per_day)
+        write_history(where.folder / f"{model}.parquet", history, end=STREAM_MS)
+        where.command(
+            "reference", "build", f"{model}.parquet", "--model", model, "--segments", "country",
+            "--map", history_map(), "--features", ",".join((*NUMERIC, *CATEGORICAL)), "-o", f"{model}.json",
+        )  # fmt: skip
+
+
+def write_history(file: Path, applicants: Applicants, *, end: int, days: int = HISTORY_DAYS) -> int:
+    """The applicants' last days before `end` as a Parquet table, as a data team keeps it; returns its rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    drawn = applicants.between(end - days * DAY_MS, end)
+    columns: dict[str, Any] = {
+        "applied_at": pa.array(drawn.ts, type=pa.timestamp("ms", tz="UTC")),
+        "application": drawn.ids,
+        "model_version": pa.array(drawn.version.tolist()),
+        "country": pa.array(drawn.country.tolist()),
+        **{name: pa.array(values, from_pandas=True) for name, values in drawn.numeric.items()},
+        **{name: pa.array(values.tolist()) for name, values in drawn.categorical.items()},
+        "probability_of_default": drawn.score,
+    }
+    pq.write_table(pa.table(columns), file)
+    return len(drawn)
+
+
+def history_map() -> str:
+    """`--map` of `write_history`'s table."""
+    return "ts=applied_at,id=application,version=model_version,score=probability_of_default,segment.country=country"
+
+
+def summary(where: Site) -> dict[str, Any]:
+    """Machine and versions, for the reader of a figure."""
+    import os
+    import platform
+    from importlib.metadata import version
+
+    names = ("tripline", "aiokafka", "faust-streaming", "numpy", "msgspec")
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+@contextlib.contextmanager
+def _own_broker(folder: Path) -> Iterator[str]:
+    launcher = Path(__file__).resolve().parents[2] / "tests" / "integration" / "brokers.py"
+    spec = importlib.util.spec_from_file_location("brokers", launcher) if launcher.exists() else None
+    if spec is None or spec.loader is None:
+        raise RuntimeError("no --bootstrap given, and no source tree here to start a broker from")
+    brokers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(brokers)
+    try:
+        kafka = brokers.Kafka(folder)
+    except brokers.PartMissing as missing:
+        raise RuntimeError(f"no --bootstrap given, and {missing}") from missing
+    try:
+        yield kafka.start().bootstrap
+    finally:
+        kafka.stop()
+
+
+def written(file: Path | None, found: dict[str, Any]) -> None:
+    """Write findings as JSON when a file is named."""
+    if file is not None:
+        file.write_text(json.dumps(found, indent=2) + "\n")
