@@ -62,7 +62,7 @@ models:
     owner: team-entomology
     runbook: https://runbooks.example/insects
     retrain: {{when: drift, cooldown: 24h, mode: auto}}
-    table: {{features: "c0..c32", every: 151s, start: "{start}", header: false}}
+    table: {{features: "c0..c32", every: 151s, start: 2025-01-01, header: false}}
 """
 
 
@@ -107,21 +107,19 @@ def main() -> int:
 def run(site: Site, lines: list[str]) -> dict[str, Any]:
     """Reference, worker, stream, second stream, backtest; what was seen on the way."""
     old, new = lines[:REFERENCE_ROWS], lines[REFERENCE_ROWS:]
-    (site.folder / "reference.csv").write_text("".join(old))
-    (site.folder / "stream.csv").write_text("".join(new + old))
-    start = datetime.fromtimestamp(STREAM_MS / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    (site.folder / "insects.csv").write_text("".join(lines + old))
     site.file.write_text(
         CONFIGURATION.format(
             bootstrap=site.bootstrap, name=site.name, alertmanager=site.alertmanager, partitions=PARTITIONS,
-            port=site.port, start=start,
+            port=site.port,
         )
     )  # fmt: skip
-    learned = ["--model", "insects", "--features", "c0..c32", "--every", "151s", "--start", "2025-01-01"]
-    _tripline(site, "reference", "build", "reference.csv", *learned, "-o", "insects.json")
+    learned = ["--model", "insects", "--features", "c0..c32", "--every", "151s", "--start", "2025-01-01", "--no-header"]
+    rows = f"0:{REFERENCE_ROWS}"
+    _tripline(site, "reference", "build", "insects.csv", "--rows", rows, *learned, "-o", "insects.json")
     _tripline(site, "topics", "create", "-c", "tripline.yaml", "--input-partitions", str(PARTITIONS))
-    backtest = json.loads(
-        _tripline(site, "backtest", "stream.csv", "-c", "tripline.yaml", "--model", "insects", "--json", "-")
-    )
+    replay = ["-c", "tripline.yaml", "--model", "insects", "--rows", f"{REFERENCE_ROWS}:", "--json", "-"]
+    backtest = json.loads(_tripline(site, "backtest", "insects.csv", *replay))
     with _worker(site):
         _say("worker ready; streaming rows 8,064 to 24,149")
         _publish(site, new, since=STREAM_MS)

@@ -141,7 +141,7 @@ def write_history(file: Path, applicants: Applicants, *, end: int, days: int = H
 
 def history_map() -> str:
     """`--map` of `write_history`'s table."""
-    return "ts=applied_at,id=application,version=model_version,score=probability_of_default,segment.country=country"
+    return "ts=applied_at,id=application,version=model_version,score=probability_of_default"
 
 
 def summary(where: Site) -> dict[str, Any]:
