@@ -1,0 +1,177 @@
+"""The tempered Shiryaev–Roberts mixture over panes of counts, all monitors of a model at once.
+
+Each bet keeps `R <- (R + a)·exp(min(L/κ, cap))`, `a` = 1 for a pane with events and 0 for an empty one, and
+`L = c·log1p(λ s phi) − n·log1p(λ (s μ + ε))`; a monitor's evidence is `Σ w·R`. With `E[exp L | past] <= 1` under
+"moved by at most ε", and κ >= 1, `Σ w·R + A·alarms − panes` is a supermartingale: at most one alarm in A panes.
+
+Why float64 is exact enough to replay: L is a sum of integers times 2**-20 (see `bets`), the same in any order; all that
+follows is elementwise, in an order that the layout fixes, so the same panes give the same bits.
+Beside R every bet keeps its CUSUM twin `G <- max(0, G + L/κ)`, where the change began: see `evidence`.
+
+Shin, Ramdas, Rinaldo 2023, "E-detectors"; Page 1954 for the twin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.charts.bets import GRAIN, Bets
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Int32s: TypeAlias = npt.NDArray[np.int32]
+
+#: R stops here: past any limit, far from overflow.
+LARGEST_R = 1e12
+#: A start of the change is in the onset set when the twin's sum from it is within this of the largest: a factor 100.
+ONSET_DEPTH = 4.6
+#: Grid on which the earliest such start is remembered; `PASSAGES` cells of it cover the depth.
+ONSET_GRID = 2.3
+PASSAGES = 3
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Charts:
+    """State of all bets: arrays (B,), pane numbers counted from 1 at the scope's first pane, 0 for none.
+
+    r: Shiryaev–Roberts. twin: G. since: pane in which the twin left 0; moved, events: Σ(S − nμ) and Σn from there on.
+    latest: last pane that may be the change's first. passages (PASSAGES, B), depth: when the twin's path last passed
+    the levels above its minimum, hence the earliest pane that may be the first. All but r are 0 where the twin is 0,
+    passages and depth excepted.
+    """
+
+    r: Floats
+    twin: Floats
+    since: Int32s
+    moved: Floats
+    events: Floats
+    latest: Int32s
+    passages: Int32s
+    depth: npt.NDArray[np.float32]
+
+    @classmethod
+    def start(cls, size: int) -> Charts:
+        """Charts that have seen nothing."""
+        return cls(
+            r=np.zeros(size),
+            twin=np.zeros(size),
+            since=np.zeros(size, np.int32),
+            moved=np.zeros(size),
+            events=np.zeros(size),
+            latest=np.zeros(size, np.int32),
+            passages=np.zeros((PASSAGES, size), np.int32),
+            depth=np.zeros(size, np.float32),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tick:
+    """What one pane said: n (M,) events per monitor; sums (D,) S; shift (D,) S − nμ; value (M,) Σ w·R after it."""
+
+    n: Floats
+    shift: Floats
+    mu: Floats
+    value: Floats
+
+
+def products(bets: Bets, flat: Ints) -> tuple[Floats, Floats, Floats]:
+    """n (M,), `c·table` (B,) and S = c·phi (D,) of one pane. flat: (views × width + 1,) counts that end with a zero.
+
+    Exact: every number is an integer times 2**-20 below 2**53 of them.
+    """
+    n = np.add.reduceat(flat, bets.edges)[::2].astype(np.float64) if bets.edges.size else np.zeros(0)
+    dense = np.matmul(flat[bets.dense_index].astype(np.float64)[:, None, :], bets.dense_table).ravel()
+    if bets.part_start.size:
+        inside = np.add.reduceat(flat[bets.part_columns], bets.part_start).astype(np.float64)
+        part_n = n[bets.part_monitor]
+        part_sums = inside * bets.part_high + (part_n - inside) * bets.part_low
+        part_tables = inside[bets.part_bets] * bets.part_bets_step + n[bets.part_bets_monitor] * bets.part_bets_low
+        return n, np.concatenate([dense, part_tables])[bets.take_bets], np.concatenate([dense, part_sums])[
+            bets.take_directions
+        ]
+    return n, dense[bets.take_bets], dense[bets.take_directions]
+
+
+def temper(bets: Bets, n: Floats) -> Floats:
+    """κ (B,): how many events count as one. n: (B,) events of each bet's monitor in the pane.
+
+    `max(1, n/n̄)`: a shock common to a pane does not average out with n.
+    """
+    share = np.maximum(n / bets.n_bar, 1.0)
+    return np.asarray(np.maximum((1.0 + bets.excess * share) / bets.divisor, 1.0))
+
+
+def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tuple[Charts, Tick]:
+    """Take in one pane. flat: (views × width + 1,) counts that end with a zero; mu: (D,) the profile at its middle,
+    in multiples of 2**-20; pane: its number, from 1. A monitor without events keeps its state to the bit.
+    """
+    n, tables, sums = products(bets, flat)
+    shift = sums - n[bets.direction_monitor] * mu
+    per_bet = n[bets.bet_monitor]
+    # Subtracted, hence rounded up.
+    offset = np.ceil(np.log1p(bets.slope * mu[bets.bet_direction] + bets.pad) / GRAIN) * GRAIN
+    step = np.minimum((tables - per_bet * offset) / temper(bets, per_bet), bets.cap)
+    r = np.minimum((charts.r + (per_bet > 0)) * np.exp(step), LARGEST_R)
+    moved = charts.moved + shift[bets.bet_direction]
+    charts = _twins(charts, r=r, step=step, moved=moved, events=charts.events + per_bet, pane=pane)
+    return charts, Tick(n=n, shift=shift, mu=mu, value=evidence_of(bets, r))
+
+
+def evidence_of(bets: Bets, r: Floats) -> Floats:
+    """Σ w·R of each monitor (M,), in panes."""
+    return np.bincount(bets.bet_monitor, weights=bets.weight * r, minlength=bets.monitors)
+
+
+def reset(bets: Bets, charts: Charts, monitors: Ints) -> Charts:
+    """Charts in which the given monitors begin anew."""
+    if monitors.size == 0:
+        return charts
+    keep = ~np.isin(bets.bet_monitor, monitors)
+    return Charts(
+        r=np.where(keep, charts.r, 0.0),
+        twin=np.where(keep, charts.twin, 0.0),
+        since=np.where(keep, charts.since, 0).astype(np.int32),
+        moved=np.where(keep, charts.moved, 0.0),
+        events=np.where(keep, charts.events, 0.0),
+        latest=np.where(keep, charts.latest, 0).astype(np.int32),
+        passages=np.where(keep, charts.passages, 0).astype(np.int32),
+        depth=np.where(keep, charts.depth, 0.0).astype(np.float32),
+    )
+
+
+def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Floats, pane: int) -> Charts:
+    """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes."""
+    twin = charts.twin + step
+    alive = twin > 0.0
+    fresh = charts.since == 0
+    # The path's minimum falls where the twin would go below 0; remember when it passed each cell of the grid.
+    depth = charts.depth + np.where(alive, 0.0, -twin).astype(np.float32)
+    passages = charts.passages
+    passed = depth >= ONSET_GRID
+    if passed.any():
+        cells = np.where(passed, np.floor(depth / np.float32(ONSET_GRID)), np.float32(0.0))
+        depth = depth - cells * np.float32(ONSET_GRID)
+        older = passages
+        passages = np.empty_like(older)
+        for k in range(PASSAGES):
+            # One cell passed: shift by one; several at once: all of them now.
+            back = np.where(cells >= k + 1, np.int32(pane + 1), older[k])
+            shifted = older[k - 1] if k else back
+            passages[k] = np.where(passed & (cells < k + 1), shifted, back)
+    since = np.where(alive, np.where(fresh, pane, charts.since), 0).astype(np.int32)
+    latest = np.where(fresh, pane, charts.latest)
+    latest = np.where(alive, np.where(twin <= ONSET_DEPTH, np.int32(pane + 1), latest), 0).astype(np.int32)
+    return Charts(
+        r=r,
+        twin=np.where(alive, twin, 0.0),
+        since=since,
+        moved=np.where(alive, moved, 0.0),
+        events=np.where(alive, events, 0.0),
+        latest=latest,
+        passages=passages,
+        depth=depth,
+    )

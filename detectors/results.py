@@ -1,0 +1,81 @@
+"""What a scope says about one pane: verdict arrays, alarms, what cleared, and the incident's edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.alerts import Evidence, Reason
+from schemas.verdicts import Status
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+#: `ScopeResult.status` holds indices into this.
+STATUSES = (Status.UNDECIDED, Status.OK, Status.DRIFT)
+UNDECIDED, OK, DRIFT = range(3)
+#: `Alarm.feature` of rules on the model itself: silence, too few rows.
+THE_MODEL = -1
+
+
+class Alarm(NamedTuple):
+    """A monitor that alarmed.
+
+    view: index into `Scope.views`; feature: index into `Scope.features`, `THE_MODEL` (−1) for the model itself.
+    reason: `ABOVE_LIMIT`, `HARD_RULE` or `SILENCE`. pane: start (ms) of the pane in which it did, which differs from the
+    result's start only when many empty panes were taken at once.
+    renewed: it was a member of the open incident already: news for the audit, not a new alert.
+    """
+
+    view: int
+    feature: int
+    evidence: Evidence
+    reason: Reason
+    pane: int
+    renewed: bool = False
+
+
+class Cleared(NamedTuple):
+    """A member of the incident that is well again; reason `BELOW_CLEAR_LIMIT` or `RULE_MET_AGAIN`."""
+
+    view: int
+    feature: int
+    reason: Reason
+
+
+class Absorbed(NamedTuple):
+    """An alarm that opens nothing, with the reason: `IN_COOLDOWN` or `PROVISIONAL`."""
+
+    alarm: Alarm
+    reason: Reason
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScopeResult:
+    """Verdicts of one pane `[start, end)` ms, or of a run of empty ones. Arrays are (views, monitored features).
+
+    status: index into `STATUSES`. `drift`: member of the open incident. `ok`: no evidence worth a word (value at most a
+    tenth of the limit), events in this pane, and a change of `visible_change` would have shown within a day.
+    `undecided`: everything else, and whatever may not page (a provisional reference, too few reference rows).
+    value: Σ w·R in panes, before an alarm sets it back; limit: what it must reach to alarm alone, A/v, and A for a
+    member. n: events; effective_n: n over the design effect. visible_change: in reference sd, nan when there is none
+    within a day, and then visible_panes says how many panes at least it would take (0: unknown, or within a day).
+    alarms: strongest first. opened, resolved: the incident's edges; a pane may both resolve one and open the next.
+    """
+
+    start: int
+    end: int
+    status: npt.NDArray[np.int8]
+    value: Floats
+    limit: Floats
+    n: Floats
+    effective_n: Floats
+    visible_change: Floats
+    visible_panes: Floats
+    alarms: tuple[Alarm, ...] = ()
+    absorbed: tuple[Absorbed, ...] = ()
+    cleared: tuple[Cleared, ...] = ()
+    opened: bool = False
+    resolved: bool = False
