@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamer.commands.histories import FEATURES, MAP, write_history
 from streamer.commands.measured_worker import tripline
-from streamer.generating import CATEGORICAL, DAY_MS, NUMERIC, Applicants
+from streamer.generating import Applicants
 
 SECONDS = 30.0
 #: A Monday at noon; the reference is the two weeks before.
 STREAM_MS = 1_742_212_800_000
-HISTORY_DAYS = 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,32 +116,8 @@ def build_references(where: Site, models: Iterable[str], *, per_day: float = 5_0
         write_history(where.folder / f"{model}.parquet", history, end=STREAM_MS)
         where.command(
             "reference", "build", f"{model}.parquet", "--model", model, "--segments", "country",
-            "--map", history_map(), "--features", ",".join((*NUMERIC, *CATEGORICAL)), "-o", f"{model}.json",
+            "--map", MAP, "--features", FEATURES, "-o", f"{model}.json",
         )  # fmt: skip
-
-
-def write_history(file: Path, applicants: Applicants, *, end: int, days: int = HISTORY_DAYS) -> int:
-    """The applicants' last days before `end` as a Parquet table, as a data team keeps it; returns its rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    drawn = applicants.between(end - days * DAY_MS, end)
-    columns: dict[str, Any] = {
-        "applied_at": pa.array(drawn.ts, type=pa.timestamp("ms", tz="UTC")),
-        "application": drawn.ids,
-        "model_version": pa.array(drawn.version.tolist()),
-        "country": pa.array(drawn.country.tolist()),
-        **{name: pa.array(values, from_pandas=True) for name, values in drawn.numeric.items()},
-        **{name: pa.array(values.tolist()) for name, values in drawn.categorical.items()},
-        "probability_of_default": drawn.score,
-    }
-    pq.write_table(pa.table(columns), file)
-    return len(drawn)
-
-
-def history_map() -> str:
-    """`--map` of `write_history`'s table."""
-    return "ts=applied_at,id=application,version=model_version,score=probability_of_default"
 
 
 def summary(where: Site) -> dict[str, Any]:
