@@ -68,7 +68,7 @@ def quiet_panes(scope: Scope, state: ScopeState, *, start: int, panes: int) -> i
     raise NotImplementedError
 
 
-def save_state(scope: Scope, state: ScopeState) -> dict[str, bytes]:
+def save_state(state: ScopeState) -> dict[str, bytes]:
     """Blocks of at most 256 monitors, keys "scope", "0", "1", …; equal states give equal bytes."""
     raise NotImplementedError
 
