@@ -3,8 +3,7 @@
 Standard library only, no pytest: tests, benchmarks and `make up` start the same thing. Each process is ended by its
 own pid, and dies with the process that started it. Ports lie below 32768, so that no outgoing connection holds them.
 
-    python tests/integration/brokers.py fetch [4.3.1|3.9.1]    # Kafka's jars into .parts/, through Maven
-    python tests/integration/brokers.py up                     # a Kafka and an Alertmanager, until Ctrl-C
+    python tests/integration/brokers.py [4.3|3.9]    # `make up`: a Kafka and an Alertmanager, until Ctrl-C
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ROOT / ".parts"
-VERSIONS = {"4": "4.3.1", "4.3": "4.3.1", "4.3.1": "4.3.1", "3": "3.9.1", "3.9": "3.9.1", "3.9.1": "3.9.1"}
+from parts import VERSIONS, PartMissing, kafka_libs, program
+
 START_SECONDS = 60.0
 
 T = TypeVar("T")
@@ -84,10 +82,6 @@ receivers: [{name: nobody}]
 """
 
 
-class PartMissing(Exception):
-    """A real part that cannot be had here; the message says which and why."""
-
-
 def eventually(look: Callable[[], T], *, within: float = 30.0, every: float = 0.05, what: str = "") -> T:
     """First true answer of `look()`; AssertionError with its last answer when there is none `within` seconds."""
     end = time.monotonic() + within
@@ -100,60 +94,14 @@ def eventually(look: Callable[[], T], *, within: float = 30.0, every: float = 0.
         time.sleep(every)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, below the ephemeral range."""
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
+def free_port(wish: int | None = None) -> int:
+    """A port of 127.0.0.1 that nobody listens on, below the ephemeral range; `wish` when that is free."""
+    for attempt in range(200):
+        port = wish if wish is not None and attempt == 0 else random.randrange(20_000, 32_000)
         with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
     raise PartMissing("no free port between 20000 and 32000")
-
-
-def kafka_libs(version: str) -> Path:
-    """Folder of Kafka's jars; `PartMissing` says how to get them."""
-    libs = PARTS / f"kafka-{VERSIONS[version]}" / "libs"
-    if not shutil.which("java"):
-        raise PartMissing("Apache Kafka: no `java` on this machine (Java 17 or later)")
-    if not list(libs.glob("kafka_2.13-*.jar")) or not [*libs.glob("log4j-slf4j-impl*"), *libs.glob("slf4j-reload4j*")]:
-        raise PartMissing(f"Apache Kafka: no jars in {libs.relative_to(ROOT)} (`make parts` fetches them by Maven)")
-    return libs
-
-
-def fetch_kafka(version: str = "4.3.1", *, tries: int = 3) -> Path:
-    """Copy Kafka's jars into .parts/ through Maven, trying again; `PartMissing` when that cannot be done."""
-    with contextlib.suppress(PartMissing):
-        return kafka_libs(version)
-    if not shutil.which("mvn") or not shutil.which("java"):
-        raise PartMissing("Apache Kafka: fetching its jars needs `java` and `mvn`")
-    pom = Path(__file__).parent / "parts" / f"kafka-{VERSIONS[version]}.xml"
-    libs = PARTS / f"kafka-{VERSIONS[version]}" / "libs"
-    half = libs.with_name("libs.half")  # a copy that breaks off leaves no folder that looks whole
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={half}"]
-    said = ""
-    for attempt in range(tries):
-        try:
-            done = subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(pom), *goal], capture_output=True, text=True, timeout=300, check=False
-            )
-        except subprocess.TimeoutExpired:
-            said = "mvn: no end after 300 s"
-            continue
-        if done.returncode == 0:
-            shutil.rmtree(libs, ignore_errors=True)
-            half.rename(libs)
-            return kafka_libs(version)
-        said = (done.stdout + done.stderr).strip()[-400:]
-        time.sleep(2 * attempt)
-    raise PartMissing(f"Apache Kafka: mvn failed {tries} times: {said}")
-
-
-def program(*names: str, package: str) -> str:
-    """Path of the first of `names` that is installed."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        raise PartMissing(f"{names[0]}: not installed (Debian's package {package})")
-    return found
 
 
 class Process:
@@ -211,13 +159,13 @@ class Process:
 class Kafka(Process):
     """One broker that is its own controller. `bootstrap` stays the same over `kill` and `start`; so does the data."""
 
-    def __init__(self, folder: Path, *, version: str = "4.3.1", heap_mb: int = 768) -> None:
+    def __init__(self, folder: Path, *, version: str = "4.3.1", heap_mb: int = 768, port: int | None = None) -> None:
         self.version = VERSIONS[version]
         self.folder = folder
         self.heap_mb = heap_mb
         libs = kafka_libs(version)
         self._classpath = f"{libs}/*"
-        self.port = 0
+        self._wish, self.port = port, 0
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(command=[], log=folder / "kafka.log")
 
@@ -248,7 +196,7 @@ class Kafka(Process):
             return b"Kafka Server started" in log.read()
 
     def _format(self) -> None:
-        self.port, controller = free_port(), free_port()
+        self.port, controller = free_port(self._wish), free_port()
         extra = KAFKA_4_PROPERTIES if self.version.startswith("4") else ""
         values = {"port": self.port, "controller": controller, "data": self.folder / "data"}
         properties = self.folder / "server.properties"
@@ -277,12 +225,12 @@ class _EndedEarly(Exception):
 class Alertmanager(Process):
     """A real Alertmanager with storage of its own; `url` stays the same over `stop` and `start`."""
 
-    def __init__(self, folder: Path, *, config: str = ALERTMANAGER_YML) -> None:
+    def __init__(self, folder: Path, *, config: str = ALERTMANAGER_YML, port: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         (folder / "alertmanager.yml").write_text(config)
         binary = program("prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager")
-        self.port = free_port()
+        self.port = free_port(port)
         command = [
             binary,
             f"--config.file={folder / 'alertmanager.yml'}",
@@ -336,8 +284,9 @@ def promtool_check_metrics(text: str) -> str:
 
 @contextlib.contextmanager
 def parts_up(folder: Path, *, version: str = "4.3.1") -> Iterator[tuple[Kafka, Alertmanager]]:
-    """A running Kafka and Alertmanager, stopped at the end."""
-    kafka, alertmanager = Kafka(folder / "kafka", version=version), Alertmanager(folder / "alertmanager")
+    """A running Kafka and Alertmanager, on their usual ports when those are free, stopped at the end."""
+    kafka = Kafka(folder / "kafka", version=version, port=9092)
+    alertmanager = Alertmanager(folder / "alertmanager", port=9093)
     try:
         yield kafka.start(), alertmanager.start()
     finally:
@@ -346,20 +295,19 @@ def parts_up(folder: Path, *, version: str = "4.3.1") -> Iterator[tuple[Kafka, A
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="real parts for Tripline's tests")
-    parser.add_argument("do", choices=["fetch", "up"])
-    parser.add_argument("version", nargs="?", default="4.3.1", choices=sorted(VERSIONS))
-    asked = parser.parse_args()
+    parser = argparse.ArgumentParser(description="Kafka and Alertmanager on this machine, until Ctrl-C")
+    parser.add_argument("version", nargs="?", default="4.3", choices=sorted(VERSIONS))
+    version = parser.parse_args().version
     try:
-        if asked.do == "fetch":
-            print(f"Apache Kafka {VERSIONS[asked.version]}: {fetch_kafka(asked.version).relative_to(ROOT)}")
-            return 0
         with (
             tempfile.TemporaryDirectory(prefix="tripline-up-") as folder,
-            parts_up(Path(folder), version=asked.version) as (kafka, alertmanager),
+            parts_up(Path(folder), version=version) as (kafka, alertmanager),
             contextlib.suppress(KeyboardInterrupt),
         ):
-            print(f"Kafka {kafka.version} at {kafka.bootstrap}, Alertmanager at {alertmanager.url}; Ctrl-C ends both")
+            print(
+                f"Kafka {kafka.version} at {kafka.bootstrap}, Alertmanager at {alertmanager.url}; Ctrl-C ends both",
+                flush=True,
+            )
             signal.pause()
     except PartMissing as missing:
         print(missing, file=sys.stderr)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Alertmanager, Kafka, PartMissing, kafka_libs, program
+from brokers import Alertmanager, Kafka
+from parts import PartMissing, kafka_libs, program
 
 HERE = Path(__file__).parent
 
