@@ -43,7 +43,8 @@ class Site:
         from confluent_kafka.admin import AdminClient, NewTopic
 
         topic = NewTopic(self.input, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
-        AdminClient({"bootstrap.servers": self.bootstrap}).create_topics([topic])[self.input].result(SECONDS)
+        client = AdminClient({"bootstrap.servers": self.bootstrap})
+        client.create_topics([topic])[self.input].result(SECONDS)
 
     def fill(self, events: Iterable[bytes], *, partitions: int) -> int:
         """Write events to the partitions in turn; returns their bytes. Waits until the broker has them all."""
