@@ -14,14 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "insects_gradual_balanced.csv.gz"
 
 
+@pytest.mark.skipif(not DATA.exists(), reason=f"no {DATA.name} beside the source tree")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_warming_of_the_insects_is_one_incident_live_and_replayed(
     kafka: Kafka, alertmanager: Alertmanager, tmp_path: Path
 ) -> None:
     """loadtest/insects.py exits 0 only if all that its docstring promises was seen."""
-    if not DATA.exists():
-        pytest.skip(f"no {DATA.name} beside the source tree")
     findings = tmp_path / "insects.json"
     done = subprocess.run(
         [
