@@ -65,7 +65,8 @@ def _message(detail: ErrorDetails, place: Place, document: Document, root: type[
         return "is missing"
     if kind == "extra_forbidden":
         section = _section(detail["loc"][:-1], root)
-        return "is not a key that is known here" + nearest(str(place[-1]), sorted(section.model_fields if section else []))
+        known = sorted(section.model_fields) if section else []
+        return "is not a key that is known here" + nearest(str(place[-1]), known)
     hidden = any(step in SECRET_KEYS for step in place)
     value = place[-1] if "[key]" in detail["loc"] else document.value(place)
     got = "" if hidden else f", got {shown('' if value is None else value) if value is not None else 'nothing'}"

@@ -15,7 +15,7 @@ import yaml
 
 from schemas.errors import ConfigurationError
 
-Plain: TypeAlias = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
+Plain: TypeAlias = str | int | float | bool | list["Plain"] | dict[str, "Plain"] | None
 Place: TypeAlias = tuple[str | int, ...]
 
 #: More nodes than any honest file has; a few nested aliases can ask for billions.
@@ -25,9 +25,9 @@ DEEPEST = 50
 
 @dataclass
 class Document:
-    """Plain data of a file, the line of every place in it, and what was wrong with it already.
+    r"""Plain data of a file, the line of every place in it, and what was wrong with it already.
 
-    >>> document = parse("models:\\n  credit: {pane: 1m}\\n", file="tripline.yaml")
+    >>> document = parse("models:\n  credit: {pane: 1m}\n", file="tripline.yaml")
     >>> document.data, document.line(("models", "credit", "pane"))
     ({'models': {'credit': {'pane': '1m'}}}, 2)
     """
@@ -178,6 +178,6 @@ class _Walk:
         if kind == "int":
             return int(node.value)
         if kind in ("null", "bool", "float", "str"):
-            value: Plain = self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            value: Plain = self.loader.construct_object(node)
             return value
         raise yaml.MarkedYAMLError(problem=f"the type {kind} is not allowed", problem_mark=node.start_mark)

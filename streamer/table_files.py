@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from detectors.rows import level_text
 from schemas.errors import TriplineError
 
 Kind: TypeAlias = Literal["number", "text", "time"]
@@ -97,27 +98,10 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
         raise TableError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def level(value: object) -> str | None:
-    """A categorical value as the name of its level, the same for a table and for the stream.
-
-    >>> [level(v) for v in ("FR", 3, 3.0, 2.5, True, None)]
-    ['FR', '3', '3', '2.5', 'true', None]
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return None
-        return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
-    return str(value)
-
-
 def levels_of(numbers: Column) -> Column:
     """Numbers as level names; each different number is turned once."""
     unique, place = np.unique(numbers, return_inverse=True)
-    names = np.array([*(level(float(x)) for x in unique), None], dtype=object)[:-1]
+    names = np.array([*(level_text(float(x)) for x in unique), None], dtype=object)[:-1]
     return names[place]
 
 
@@ -137,7 +121,7 @@ def _open(path: Path) -> IO[bytes]:
     raw = path.open("rb")
     packed = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20) if packed else raw  # type: ignore[arg-type]
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20) if packed else raw
 
 
 def _distinct(path: Path, names: Sequence[str]) -> None:
@@ -160,7 +144,7 @@ def _look_parquet(path: Path) -> TableFile:
     return TableFile(path, kinds, total=file.metadata.num_rows)
 
 
-def _flat(schema: pa.Schema) -> Iterator[pa.Field]:
+def _flat(schema: pa.Schema) -> Iterator[Any]:
     for column in schema:
         if pa.types.is_struct(column.type):
             yield from (pa.field(f"{column.name}.{inner.name}", inner.type) for inner in column.type)
@@ -216,12 +200,16 @@ def _numpy(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> C
 
 def _texts(array: Any) -> Column:
     """Strings by way of a dictionary: one Python string per different value."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     values = array.dictionary.to_pylist()
-    names = np.array([*(level(v) if not hasattr(v, "isoformat") else v.isoformat() for v in values), None], dtype=object)
+    named = [v.isoformat() if hasattr(v, "isoformat") else level_text(v) for v in values]
+    names = np.array([*named, None], dtype=object)
     index = array.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    return names[index.astype(np.int64)]
+    texts: Column = names[index.astype(np.int64)]
+    return texts
 
 
 def _parsed(texts: Column, table: TableFile, name: str, first: int) -> Column:
@@ -294,7 +282,9 @@ def _arff_attribute(text: str, path: Path, line: int) -> tuple[str, Kind]:
 
 
 def _read_options(names: list[str], *, auto: bool = False) -> Any:
-    return pacsv.ReadOptions(block_size=_BLOCK_BYTES, column_names=None if auto else names, autogenerate_column_names=auto)
+    return pacsv.ReadOptions(
+        block_size=_BLOCK_BYTES, column_names=None if auto else names, autogenerate_column_names=auto
+    )
 
 
 def _data(table: TableFile) -> IO[bytes]:
@@ -466,7 +456,7 @@ def _json_lines(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]
             if kind == "number":
                 chunk[name] = _json_numbers(values, table, name, first)
             else:
-                chunk[name] = np.array([*map(level, values), None], dtype=object)[:-1]
+                chunk[name] = np.array([*map(level_text, values), None], dtype=object)[:-1]
         first += len(rows)
         yield chunk
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from detectors.rows import Rows
+from detectors.rows import NO_TIME, Rows, level_text
 from streamer import spans
 from streamer.table_files import Column, Kind, TableError, TableFile, open_table
 
@@ -63,10 +63,13 @@ class Table:
     """A table and what its columns mean. Reading it again gives the same rows.
 
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
-    that are there. kinds: what each feature and output is read as.
+    that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
+    refused unless `timeless`, and then every row's time is `NO_TIME`.
     """
 
-    def __init__(self, path: Path, reading: Reading, *, kinds: Mapping[str, Kind] | None = None) -> None:
+    def __init__(
+        self, path: Path, reading: Reading, *, kinds: Mapping[str, Kind] | None = None, timeless: bool = False
+    ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
         self.path, self.reading = path, reading
         columns = list(self.file.kinds)
@@ -87,7 +90,8 @@ class Table:
         self._columns = {**{name: named[name] for name in self.features}, **{o: self._fields[o] for o in self.outputs}}
         self.kinds: dict[str, Kind] = {name: self._kind(name, kinds or {}) for name in self._columns}
         self._unit: float | None = None
-        self._check_time(columns)
+        self.timed = "ts" in self._fields or reading.every is not None
+        self._check_time(columns, timeless)
 
     @property
     def total(self) -> int | None:
@@ -134,6 +138,8 @@ class Table:
         reading = self.reading
         if reading.every is not None and reading.start is not None:
             return reading.start + np.arange(first, first + size, dtype=np.int64) * reading.every
+        if not self.timed:
+            return np.full(size, NO_TIME, dtype=np.int64)
         name = self._fields["ts"]
         column = chunk[name]
         if column.dtype == np.int64:
@@ -169,7 +175,7 @@ class Table:
         return times
 
     def _no_time(self, name: str, row: int, value: object) -> TableError:
-        shown = "nothing" if value is None or value != value else repr(value)
+        shown = "nothing" if level_text(value) is None else repr(value)
         return TableError(
             f"{self.path}: row {row}, column {name}: {shown} is not a time; known are RFC 3339, "
             "2025-01-31 14:00:00, 2025-01-31, and numbers of s, ms, µs or ns since 1970"
@@ -186,18 +192,19 @@ class Table:
         return "text" if kind == "time" else kind
 
     def _column_of_segment(self, name: str, columns: Sequence[str]) -> str:
-        for column in (self.reading.mapping.get(name, name), f"segment.{name}", f"features.{name}"):
+        mapped = self.reading.mapping.get(f"segment.{name}") or self.reading.mapping.get(name) or name
+        for column in (mapped, f"segment.{name}", f"features.{name}"):
             if column in columns:
                 return column
         raise _unknown(self.path, f"segment {name}", name, columns)
 
-    def _check_time(self, columns: Sequence[str]) -> None:
+    def _check_time(self, columns: Sequence[str], timeless: bool) -> None:
         every, start = self.reading.every, self.reading.start
         if (every is None) != (start is None):
             raise TableError("--every and --start belong together: the time between rows, and the time of row 0")
         if every is not None and every <= 0:
             raise TableError("--every must be more than 0")
-        if every is None and "ts" not in self._fields:
+        if not self.timed and not timeless:
             raise TableError(
                 f"{self.path}: has no time column `ts`; map one with --map ts=COLUMN, or give --every 60s --start "
                 f"2025-01-01; its columns are {_listed(columns)}"
@@ -267,7 +274,7 @@ def _split(text: str) -> tuple[str, ...]:
 def _fields(path: Path, columns: Sequence[str], reading: Reading) -> dict[str, str]:
     fields = {name: name for name in FIELDS if name in columns}
     for name, column in reading.mapping.items():
-        if name not in FIELDS and name not in reading.segments:
+        if name not in FIELDS and name.removeprefix("segment.") not in reading.segments:
             near = difflib.get_close_matches(name, [*FIELDS, *reading.segments], n=1)
             raise TableError(
                 f"--map: {name} is neither a field nor a segment"

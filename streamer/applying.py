@@ -1,0 +1,287 @@
+"""A configuration and its references become layouts, and layouts that differ from those in force come into force.
+
+Why: workers never read the file while they count. What changes a result travels on `control` as a layout with an event
+time from which it holds, far enough ahead that every worker learns of it in time; so a replay counts as the run did.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from detectors.references import Reference, dumps, loads
+from schemas.control import Cluster
+from schemas.errors import ConfigurationError, ReferenceFileError
+from schemas.layouts import Expectation, Layout, Limits, RetrainPolicy, View
+from streamer import config as configuration
+from streamer import spans
+from streamer.complaints import nearest
+from streamer.config import ConfigurationErrors, Loaded
+from streamer.core.control import Control, publish_cluster, publish_layout, publish_reference
+from streamer.core.records import Output
+
+#: How far ahead of a model's time a new layout begins, at least: this, and two panes.
+AHEAD_MS = 120_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One layout that is to come into force. before: the last one that is there; None for a new model."""
+
+    layout: Layout
+    before: Layout | None
+    differences: tuple[str, ...]
+
+
+def load_references(loaded: Loaded) -> dict[str, Reference]:
+    """The reference of each model, from the files that the configuration names; every unusable one is reported."""
+    references, faults = {}, []
+    for name, model in loaded.config.models.items():
+        path = loaded.path_of(model.reference)
+        place = ("models", name, "reference")
+        try:
+            references[name] = loads(path.read_bytes())
+        except OSError as error:
+            faults.append(loaded.fault(*place, message=f"cannot be read: {path}: {error.strerror}"))
+        except ReferenceFileError as error:
+            faults.append(loaded.fault(*place, message=f"{path}: {error}"))
+    if faults:
+        raise ConfigurationErrors(faults)
+    return references
+
+
+def targets(loaded: Loaded, references: Mapping[str, Reference]) -> dict[str, Layout]:
+    """The layout that the file asks for, per model, as if it held from 0 on; every misfit with a reference raises."""
+    faults: list[ConfigurationError] = []
+    layouts = {}
+    for name, model in loaded.config.models.items():
+        reference = references[name]
+        faults += _misfits(loaded, name, model, reference)
+        layouts[name] = layout_of(name, model, reference, limits=loaded.config.limits)
+    if faults:
+        raise ConfigurationErrors(faults)
+    return layouts
+
+
+def layout_of(
+    name: str,
+    model: configuration.Model,
+    reference: Reference,
+    *,
+    limits: configuration.LimitsSection | None = None,
+    from_ms: int = 0,
+) -> Layout:
+    """How `model` is counted and judged against `reference`, from event time `from_ms` on."""
+    bounds = (limits or configuration.LimitsSection()).model_dump()
+    window = bounds.pop("duplicates_window")
+    views = views_of(model, reference, most=bounds["tested_views"])
+    monitored = tuple(
+        spec.name
+        for spec in reference.specs
+        if not any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in model.ignore)
+    )
+    return Layout(
+        model=name,
+        from_ms=from_ms,
+        reference=reference.id,
+        kind=kind_of(model, reference),
+        pane_ms=model.pane,
+        lateness_ms=model.lateness,
+        idle_after_ms=model.idle_after,
+        hold_ms=model.hold,
+        timezone=model.timezone or reference.timezone,
+        segments=tuple(model.segments),
+        marginals=tuple(model.marginals),
+        views=views,
+        monitored=monitored,
+        monitors=max(1, len(views) * len(monitored)),
+        tolerance=model.tolerance,
+        strict=model.strict,
+        false_alarms=model.false_alarms.false_alarms,
+        budget_ms=model.false_alarms.budget_ms,
+        page_provisional=model.page_provisional,
+        clear_for=model.clear_for,
+        cooldown_panes=model.cooldown,
+        expect=_expectations(model.expect),
+        policies=tuple(
+            RetrainPolicy(
+                name=policy.name,
+                for_ms=policy.when,
+                cooldown_ms=policy.cooldown,
+                mode=policy.mode,
+                approval_expires_ms=policy.approval_expires,
+            )
+            for policy in model.retrain
+        ),
+        owner=model.owner,
+        runbook=model.runbook,
+        links=dict(model.links),
+        severity=model.severity,
+        max_alert_age_ms=model.max_alert_age,
+        duplicates_window=window,
+        limits=Limits(**bounds),
+    )
+
+
+def kind_of(model: configuration.Model, reference: Reference) -> Literal["predictions", "features"]:
+    """`predictions` or `features`: as configured, else as the reference was learned."""
+    return model.kind or ("predictions" if reference.kind == "predictions" else "features")
+
+
+def views_of(model: configuration.Model, reference: Reference, *, most: int) -> tuple[View, ...]:
+    """What is tested: the model, and each version and segment value that the reference knows by itself.
+
+    At most `most`, those with the most reference rows first.
+    """
+    columns = {"version", *model.segments, *model.marginals}
+    own = [view for view in reference.views if view.column in columns]
+    own.sort(key=lambda view: (-reference.views[view].n, view))
+    return (View(), *sorted(own[: most - 1]))
+
+
+def plan(
+    wanted: Mapping[str, Layout],
+    control: Control,
+    *,
+    profiles: int,
+    rates: Mapping[str, float],
+    times: Mapping[str, int],
+    since: int | None = None,
+) -> list[Change]:
+    """Layouts that differ from the last ones in `control`, each with its `from_ms` and its `profiles` partition.
+
+    profiles: partitions of the topic. rates: events a day per model. times: how far event time of a model has come.
+    since: event time asked for; rounded up to a pane of both layouts, and refused when it is not ahead.
+    """
+    placed = {name: layouts[-1].partition for name, layouts in control.models.items()}
+    load = [0.0] * profiles
+    for name, partition in placed.items():
+        load[partition % profiles] += rates.get(name, 1.0)
+    changes = []
+    # The busiest first: greedy placement is then within a third of the best.
+    for name in sorted(wanted, key=lambda name: (-rates.get(name, 1.0), name)):
+        layouts = control.models.get(name, ())
+        if not layouts:
+            partition = min(range(profiles), key=lambda p: (load[p], p))
+            load[partition] += rates.get(name, 1.0)
+            layout = msgspec.structs.replace(wanted[name], partition=partition)
+            changes.append(Change(layout=layout, before=None, differences=()))
+            continue
+        last = layouts[-1]
+        target = msgspec.structs.replace(wanted[name], partition=last.partition)
+        differences = differing(last, target)
+        if differences:
+            from_ms = _from(last, target, time=times.get(name, 0), since=since)
+            layout = msgspec.structs.replace(target, from_ms=from_ms)
+            changes.append(Change(layout=layout, before=last, differences=differences))
+    return sorted(changes, key=lambda change: change.layout.model)
+
+
+def differing(before: Layout, after: Layout) -> tuple[str, ...]:
+    """Names of what differs in two layouts, where it stands and when it begins aside."""
+    aside = {"from_ms", "partition", "format"}
+    names = (name for name in Layout.__struct_fields__ if name not in aside)
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
+
+
+def records(changes: Sequence[Change], references: Mapping[str, Reference], control: Control) -> list[Output]:
+    """Records for `control`: references that are not there yet, then the layouts that use them."""
+    outputs: list[Output] = []
+    sent: set[str] = set()
+    for change in changes:
+        reference = references[change.layout.model]
+        if control.reference(reference.id) is None and reference.id not in sent:
+            outputs += publish_reference(reference.id, dumps(reference))
+            sent.add(reference.id)
+    return [*outputs, *(publish_layout(change.layout) for change in changes)]
+
+
+def control_of(
+    wanted: Mapping[str, Layout], references: Mapping[str, Reference], *, sources: int = 1, profiles: int = 1
+) -> Control:
+    """A control in which these layouts are in force from the beginning: for `backtest`, stories and tests."""
+    changes = plan(wanted, Control(), profiles=profiles, rates={}, times={})
+    first = publish_cluster(Cluster(sources=sources, profiles=profiles))
+    control = Control()
+    for offset, output in enumerate([first, *records(changes, references, control)]):
+        control = control.apply(output.key, output.value, offset=offset)
+    return control
+
+
+def rate_of(reference: Reference) -> float:
+    """Events a day in the reference; all of them when it has no times."""
+    return reference.n / reference.days if reference.days >= 1 else float(reference.n)
+
+
+def in_words(change: Change) -> str:
+    """One line for a person."""
+    layout = change.layout
+    tested = f"{len(layout.monitored)} features × {len(layout.views)} views"
+    if change.before is None:
+        return f"{layout.model}: new, from the beginning: {tested}, reference {layout.reference}, layout {layout.id}"
+    return (
+        f"{layout.model}: from {spans.rfc3339(layout.from_ms)}: {', '.join(change.differences)} changed; {tested}, "
+        f"reference {layout.reference}, layout {layout.id}"
+    )
+
+
+def _from(last: Layout, target: Layout, *, time: int, since: int | None) -> int:
+    step = math.lcm(last.pane_ms, target.pane_ms)
+    earliest = max(time + max(AHEAD_MS, 2 * last.pane_ms, 2 * target.pane_ms), last.from_ms + 1)
+    if since is not None:
+        if since < earliest:
+            raise ConfigurationError(
+                f"--from {spans.rfc3339(since)}: {target.model} has come to {spans.rfc3339(time)}; the earliest is "
+                f"{spans.rfc3339(-(-earliest // step) * step)}, two panes and two minutes ahead"
+            )
+        earliest = since
+    return -(-earliest // step) * step
+
+
+def _expectations(expect: configuration.Expectations) -> tuple[Expectation, ...]:
+    rules = [
+        Expectation(
+            feature=feature,
+            missing_below=rule.missing_below,
+            range=None if rule.range is None else (rule.range[0], rule.range[1]),
+            required=rule.required,
+            levels_closed=rule.levels == "closed",
+        )
+        for feature, rule in sorted((expect.__pydantic_extra__ or {}).items())
+    ]
+    if expect.rows_at_least is not None:
+        rules.append(Expectation(feature="", rows_at_least=expect.rows_at_least))
+    return tuple(rules)
+
+
+def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: Reference) -> list[ConfigurationError]:
+    """What the file says of a model that its reference contradicts."""
+    faults = []
+    place = ("models", name)
+    features = [spec.name for spec in reference.specs]
+    if not features:
+        faults.append(loaded.fault(*place, "reference", message="has no feature that could be watched"))
+    for feature, rule in (model.expect.__pydantic_extra__ or {}).items():
+        spec = reference.spec(feature)
+        where = (*place, "expect", feature)
+        if spec is None:
+            faults.append(loaded.fault(*where, message="is not in the reference" + nearest(feature, features)))
+        elif rule.range is not None and spec.kind != "numeric":
+            faults.append(loaded.fault(*where, "range", message="is for numbers; the feature is categorical"))
+        elif rule.levels is not None and spec.kind != "categorical":
+            faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
+    for i, pattern in enumerate(model.ignore):
+        if not fnmatch.filter(features, pattern):
+            faults.append(
+                loaded.fault(*place, "ignore", i, message=f"no feature is {pattern!r}" + nearest(pattern, features))
+            )
+    if features and all(any(fnmatch.fnmatchcase(f, p) for p in model.ignore) for f in features):
+        faults.append(loaded.fault(*place, "ignore", message="leaves no feature to be tested"))
+    if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * model.pane:
+        faults.append(loaded.fault(*place, "false_alarms", message="must be at most one in ten panes of this model"))
+    return faults

@@ -1,0 +1,175 @@
+"""The command line: what each command takes. What it does stands in a module of its own, imported when it runs.
+
+Exit codes: 0 done, 1 done and the answer is no, 2 a wrong option, configuration, reference or table, 65–73 as
+`schemas.errors` says, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.errors import TriplineError
+
+app = typer.Typer(
+    name="tripline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich costs 0.15 s to import: too much for --help
+    help="Watches the prediction streams of machine-learning models and says when they drift.",
+    epilog="A first look: tripline demo",
+)
+topics = typer.Typer(no_args_is_help=True, help="Make or check the topics on Kafka.")
+reference = typer.Typer(no_args_is_help=True, help="Learn what is normal, from a table or a topic.")
+alerts = typer.Typer(no_args_is_help=True, help="Follow alerts.")
+triggers = typer.Typer(no_args_is_help=True, help="Follow retrain triggers; approve or reject them.")
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+schema = typer.Typer(no_args_is_help=True, help="Wire types as JSON Schema and AsyncAPI.")
+for name, group in (
+    ("topics", topics), ("reference", reference), ("alerts", alerts), ("triggers", triggers), ("bench", bench),
+    ("schema", schema),
+):  # fmt: skip
+    app.add_typer(group, name=name)
+
+Config = Annotated[Path, typer.Option("-c", "--config", help="The configuration.", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here; - prints it.")]
+Map = Annotated[str, typer.Option("--map", metavar="FIELD=COLUMN,…", help="ts=timestamp,id=identifier,score=p …")]
+Features = Annotated[str, typer.Option(metavar="A,B", help="Columns: names, globs, c0..c32. Default: all others.")]
+Segments = Annotated[str, typer.Option(metavar="A,B", help="Segment columns, two at most.")]
+Categorical = Annotated[str, typer.Option(metavar="A,B", help="Columns whose numbers are names.")]
+RowRange = Annotated[str, typer.Option("--rows", metavar="A:B", help="Rows from A on and before B, from 0.")]
+Every = Annotated[str, typer.Option(metavar="DURATION", help="Time between rows, for a table without times.")]
+Start = Annotated[str, typer.Option(metavar="TIME", help="Time of the file's row 0, with --every.")]
+Header = Annotated[bool | None, typer.Option("--header/--no-header", help="Whether a CSV has a header.")]
+DEFAULT = Path("tripline.yaml")
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and an exit code."""
+    try:
+        app()
+    except TriplineError as error:
+        print(f"tripline: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, and nothing can be said any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("tripline"))
+        raise typer.Exit
+
+
+@app.callback()
+def tripline(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Watches the prediction streams of machine-learning models and says when they drift."""
+
+
+@app.command("check")
+def on_check(
+    *,
+    config: Config = DEFAULT,
+    sample: Annotated[Path | None, typer.Option(metavar="FILE", help="Events, one JSON a line, to try.")] = None,
+    broker: Annotated[bool, typer.Option(help="Also ask the broker, when it answers.")] = True,
+    print_schema: Annotated[bool, typer.Option("--print-schema", help="JSON Schema of the file, for editors.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the configuration: every error with its line, and what will surprise."""
+    from streamer.commands.check import check as command
+    from streamer.commands.check import print_schema as schema_command
+
+    if print_schema:
+        schema_command()
+        return
+    raise typer.Exit(command(config, sample=sample, broker=broker, as_json=as_json))
+
+
+@app.command("apply")
+def on_apply(
+    *,
+    config: Config = DEFAULT,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="Event time from which it holds.")] = "",
+    dry_run: Annotated[bool, typer.Option(help="Say what would change, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put the configuration and its references in force, without a restart."""
+    from streamer.commands.apply import apply as command
+
+    command(config, since=since, dry_run=dry_run, as_json=as_json)
+
+
+@app.command("backtest")
+def on_backtest(
+    data: Annotated[Path, typer.Argument(help="Parquet, CSV, ARFF or JSON Lines; also .gz.")],
+    *,
+    model: Annotated[str, typer.Option(help="Name in the configuration.")],
+    config: Config = DEFAULT,
+    reference_file: Annotated[Path | None, typer.Option("--reference", help="In place of the configured.")] = None,
+    map: Map = "", features: Features = "", rows: RowRange = "", every: Every = "", start: Start = "",
+    header: Header = None, json: JsonFile = None,
+) -> None:  # fmt: skip
+    """History through the same core as the stream: which incidents would there have been?"""
+    from streamer.commands.backtest import backtest as command
+
+    command(
+        data, config, model=model, reference=reference_file, map=map, features=features, rows=rows, every=every,
+        start=start, header=header, json=json,
+    )  # fmt: skip
+
+
+@app.command("story")
+def on_story(
+    file: Annotated[Path, typer.Argument(help="A scenario, as in tests/scenarios.")],
+    as_json: Json = False,
+) -> None:
+    """One scenario as a timeline; exit 1 when it does not go as it says."""
+    from streamer.commands.story import story as command
+
+    raise typer.Exit(command(file, as_json=as_json))
+
+
+@reference.command("build")
+def reference_build(
+    *,
+    model: Annotated[str, typer.Option(help="Name of the model or feature set.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the reference goes.")],
+    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV, ARFF or JSON Lines; also .gz.")] = None,
+    map: Map = "", features: Features = "", segments: Segments = "", categorical: Categorical = "",
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Whose hours and days the model lives by.")] = "UTC",
+    rows: RowRange = "", every: Every = "", start: Start = "", header: Header = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="FROM..TO", help="Times to leave out.")] = None,
+    from_topic: Annotated[bool, typer.Option("--from-topic", help="Read the input topic, not a table.")] = False,
+    last: Annotated[str, typer.Option(metavar="DURATION", help="How much of the topic.")] = "14d",
+    config: Config = DEFAULT, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Learn a reference from history; says in words what it learned and what looks wrong."""
+    from streamer.commands.reference import build as command
+
+    command(
+        data, model=model, output=output, map=map, features=features, segments=segments, categorical=categorical,
+        timezone=timezone, rows=rows, every=every, start=start, header=header, exclude=exclude or [],
+        from_topic=from_topic, last=last, config=config, as_json=as_json,
+    )  # fmt: skip
+
+
+@reference.command("show")
+def reference_show(file: Path, as_json: Json = False) -> None:
+    """Say again what a reference learned."""
+    from streamer.commands.reference import show as command
+
+    command(file, as_json=as_json)

@@ -1,0 +1,363 @@
+"""The configuration: one YAML file, its types, and `load`, which finds every error at once, each with its line.
+
+Why: a person edits this file at night. A message names the file, the line, the place and the value; a key that is not
+known is an error with the nearest known one; nothing is started on a file that is half right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from schemas.errors import ConfigurationError
+from schemas.layouts import Limits
+from streamer import spans
+from streamer.complaints import complaints
+from streamer.config_fields import (
+    Condition,
+    Duration,
+    DurationOrOff,
+    FalseAlarms,
+    Flag,
+    Instant,
+    Int,
+    Name,
+    Number,
+    Server,
+    Url,
+    Zone,
+    many,
+    off_or,
+    place_to_start,
+    policies,
+)
+from streamer.documents import Document, parse, read
+
+if TYPE_CHECKING:
+    from streamer.formats.mapping import TopicMapping
+
+
+class Section(BaseModel):
+    """A part of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Secret(Section):
+    """Where a secret is; never the secret itself, so that no file, log or error can show it."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reference_only(cls, value: object) -> object:
+        if not isinstance(value, dict) or len(value) != 1:
+            raise ValueError("must be {env: NAME} or {file: PATH}: a secret does not stand in this file")
+        return value
+
+    def read(self, environment: Mapping[str, str]) -> str:
+        """The secret. `environment` comes from the composition root. `ConfigurationError` when it is not there."""
+        if self.env is not None:
+            if self.env not in environment:
+                raise ConfigurationError(f"the environment has no {self.env}")
+            return environment[self.env]
+        try:
+            return Path(self.file or "").read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"secret file {self.file}: {error.strerror}") from error
+
+
+class Tls(Section):
+    """TLS to a server. Without `ca_file` the system's authorities are trusted."""
+
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    key_password: Secret | None = None
+    check_hostname: Flag = True
+
+
+class Sasl(Section):
+    """SASL to Kafka."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str
+    password: Secret
+
+
+class Inputs(Section):
+    """Names of the input topics; `null` where there is none."""
+
+    predictions: str | None = "predictions"
+    features: str | None = "features"
+    outcomes: str | None = "outcomes"
+
+
+class Kafka(Section):
+    """The broker, and what our topics are called there."""
+
+    bootstrap_servers: Annotated[list[Server], BeforeValidator(many), Field(min_length=1)]
+    app: Name = Field(default="tripline", description="Prefix of groups, transactional ids and changelogs.")
+    topic_prefix: str = Field(default="", description="Put before every topic but the inputs.")
+    inputs: Inputs = Inputs()
+    profiles_partitions: Annotated[Int, Field(ge=1, le=256)] = Field(default=8, description="Fixed at creation.")
+    linger: Duration = Field(default=100, description="How long a batch waits for more events.")
+    tls: Tls | None = None
+    sasl: Sasl | None = None
+
+
+class BasicAuth(Section):
+    """HTTP basic authentication."""
+
+    username: str
+    password: Secret
+
+
+class Alertmanager(Section):
+    """Every replica is addressed on its own."""
+
+    urls: list[Url] = Field(min_length=1)
+    basic_auth: BasicAuth | None = None
+    bearer_token: Secret | None = None
+    tls: Tls | None = None
+    timeout: Duration = 10_000
+    resend: Duration = Field(default=60_000, description="How often a firing incident is sent again.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Alertmanager:
+        if self.basic_auth and self.bearer_token:
+            raise ValueError("basic_auth and bearer_token exclude each other")
+        return self
+
+
+class Metrics(Section):
+    """Where `/metrics`, `/healthz` and `/readyz` listen."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[Int, Field(ge=0, le=65535)] = 9464
+
+
+class LimitsSection(Section):
+    """Bounds on what data can make grow."""
+
+    versions: Annotated[Int, Field(ge=1)] = Limits().versions
+    segment_values: Annotated[Int, Field(ge=1)] = Limits().segment_values
+    tested_views: Annotated[Int, Field(ge=1, le=64)] = Limits().tested_views
+    open_panes: Annotated[Int, Field(ge=2)] = Limits().open_panes
+    event_bytes: Annotated[Int, Field(ge=1_000)] = Limits().event_bytes
+    nesting: Annotated[Int, Field(ge=4, le=500)] = Limits().nesting
+    string_length: Annotated[Int, Field(ge=1)] = Limits().string_length
+    duplicates_window: Annotated[Int, Field(ge=0)] = Field(default=100_000, description="Ids remembered per partition.")
+
+
+class MappingSection(Section):
+    """How an input that is not ours is read: our field → dotted path, constants, the form of its times."""
+
+    fields: dict[str, str] = Field(description="Our field: path, for instance ts: meta.at. segment.NAME, proba.NAME.")
+    features: dict[str, str] | str = Field(default={}, description="name: path, or in.* for a whole object.")
+    constants: dict[str, str | Number | Flag] = {}
+    timestamp: str = Field(default="ms", description="ms, s, us, ns, rfc3339, or a strptime format.")
+
+    @model_validator(mode="after")
+    def _usable(self) -> MappingSection:
+        self.build()
+        return self
+
+    def build(self) -> TopicMapping:
+        """The mapping as the decoder takes it; ValueError says what does not fit."""
+        from streamer.formats.mapping import TopicMapping
+
+        return TopicMapping(
+            fields=self.fields, features=self.features, constants=self.constants, timestamp=self.timestamp
+        )
+
+
+class Expect(Section):
+    """A hard rule on one feature: it pages at the first closed pane, without statistics."""
+
+    missing_below: Annotated[Number, Field(gt=0, le=1)] | None = None
+    range: Annotated[list[Number | None], Field(min_length=2, max_length=2)] | None = None
+    required: Flag = False
+    levels: Literal["closed"] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Expect:
+        low, high = self.range or (None, None)
+        if low is not None and high is not None and low > high:
+            raise ValueError("range must be [low, high], low at most high")
+        return self
+
+
+class Expectations(BaseModel):
+    """Hard rules by feature; `rows_at_least` is the model's own: events per pane."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Expect] = Field(init=False)
+    rows_at_least: Annotated[Int, Field(ge=1)] | None = None
+
+
+class Retrain(Section):
+    """When a retrain trigger is emitted."""
+
+    name: Name = "default"
+    when: Condition = 0
+    cooldown: Duration = 86_400_000
+    mode: Literal["auto", "approve", "dry_run"] = "auto"
+    approval_expires: Duration = 86_400_000
+
+
+class TableSection(Section):
+    """How `backtest` reads this model's tables; the command line's options come first."""
+
+    mapping: dict[str, str] = Field(default={}, description="Our field: the table's column, as --map.")
+    features: Annotated[list[str], BeforeValidator(many)] = Field(default=[], description="Globs and c0..c32.")
+    every: Duration | None = Field(default=None, description="Time between rows of a table without a time column.")
+    start: Instant | None = Field(default=None, description="Time of row 0, with `every`.")
+    header: Flag | None = Field(default=None, description="Whether a CSV has a header.")
+
+
+class Model(Section):
+    """One model, or one feature set: what it is compared with, how it is cut in time, and whom to tell."""
+
+    reference: str = Field(description="File made by `tripline reference build`; relative to this file.")
+    kind: Literal["predictions", "features"] | None = Field(default=None, description="The reference's otherwise.")
+    pane: Annotated[Duration, Field(ge=1_000)] = 300_000
+    lateness: Duration = 30_000
+    idle_after: Duration = 10_000
+    hold: Duration = 3_600_000
+    timezone: Zone | None = Field(default=None, description="The reference's otherwise.")
+    segments: Annotated[list[Name], Field(max_length=2)] = []
+    marginals: list[Name] = []
+    false_alarms: FalseAlarms = Field(
+        default=spans.Budget(1.0, 30 * 86_400_000), description="For every feature, segment and detector together."
+    )
+    tolerance: Annotated[Number, Field(ge=0, le=5)] = Field(default=0.1, description="Reference sd that do not matter.")
+    strict: Flag = False
+    page_provisional: Flag = False
+    ignore: list[str] = Field(default=[], description="Features that are counted but not tested; globs.")
+    clear_for: Annotated[Int, Field(ge=1)] = 6
+    cooldown: Annotated[Int, Field(ge=0)] = Field(default=6, description="Panes after an incident in which none opens.")
+    expect: Expectations = Expectations()
+    retrain: Annotated[list[Retrain], BeforeValidator(policies)] = []
+    owner: str = ""
+    runbook: str = ""
+    links: dict[str, str] = {}
+    severity: Name = "page"
+    max_alert_age: DurationOrOff = Field(default=86_400_000, description="Older transitions are recorded, not posted.")
+    table: TableSection = TableSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        names = [policy.name for policy in self.retrain]
+        if len(set(names)) < len(names):
+            raise ValueError(f"retrain policies need different names, got {', '.join(names)}")
+        both = sorted(set(self.segments) & set(self.marginals)) or (
+            sorted({s for s in self.segments if self.segments.count(s) > 1})
+        )
+        if both:
+            raise ValueError(f"{both[0]} is named twice in segments and marginals")
+        return self
+
+
+class Config(Section):
+    """The whole file."""
+
+    kafka: Kafka | None = None
+    alertmanager: Alertmanager | None = None
+    metrics: Metrics = Metrics()
+    start: Annotated[
+        Literal["latest", "earliest"] | int,
+        BeforeValidator(place_to_start),
+        WithJsonSchema({"type": "string", "examples": ["latest", "earliest", "2025-01-31T14:00:00Z"]}),
+    ] = Field(default="latest", description="Where a worker without a position begins to read.")
+    max_alert_age: DurationOrOff = Field(default=86_400_000, description="For every model that does not say otherwise.")
+    dead_letter_payload: Flag = Field(default=False, description="Keep the payload of bad records.")
+    limits: LimitsSection = LimitsSection()
+    mapping: dict[Literal["predictions", "features", "outcomes"], MappingSection] = Field(
+        default={}, description="How an input that is not ours is read."
+    )
+    models: dict[Name, Model] = Field(min_length=1)
+
+
+class Loaded:
+    """A configuration with its file: places for messages, and the folder that its paths are relative to.
+
+    >>> loaded = load_text("models: {credit: {reference: credit.json}}", file="conf/tripline.yaml")
+    >>> loaded.config.models["credit"].pane, str(loaded.path_of("references/a.json"))
+    (300000, 'conf/references/a.json')
+    """
+
+    def __init__(self, config: Config, document: Document) -> None:
+        self.config, self.document = config, document
+
+    def path_of(self, path: str) -> Path:
+        """A path of the file, relative to it."""
+        return Path(self.document.file).parent / path
+
+    def fault(self, *place: str | int, message: str) -> ConfigurationError:
+        """An error at a place of the file."""
+        return self.document.fault(place, message)
+
+
+class ConfigurationErrors(ConfigurationError):
+    """All that is wrong with one file, a line each."""
+
+    def __init__(self, errors: list[ConfigurationError]) -> None:
+        self.errors = sorted(errors, key=lambda error: (error.line, error.path))
+        super().__init__("\n".join(str(error) for error in self.errors))
+
+
+def load(path: Path) -> Loaded:
+    """Configuration of a file; `ConfigurationErrors` with every error in it."""
+    return _checked(read(path))
+
+
+def load_text(text: str, *, file: str = "tripline.yaml") -> Loaded:
+    """Configuration of a text, as if it stood in `file`."""
+    return _checked(parse(text, file=file))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file, for editors; `deploy/tripline.schema.json` is its copy."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "tripline.yaml"}
+
+
+def _checked(document: Document) -> Loaded:
+    faults = list(document.faults)
+    if not isinstance(document.data, dict):
+        raise ConfigurationErrors([document.fault((), "must be a mapping with `models:` in it")])
+    data = _inherit(document.data)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        faults += complaints(error, document, Config)
+        raise ConfigurationErrors(faults) from None
+    if faults:
+        raise ConfigurationErrors(faults)
+    return Loaded(config, document)
+
+
+def _inherit(data: dict[str, Any]) -> dict[str, Any]:
+    """`max_alert_age` at the top holds for every model that has none of its own."""
+    models = data.get("models")
+    if not isinstance(models, dict):
+        return data
+    try:
+        off_or(data["max_alert_age"])
+    except (KeyError, ValueError):
+        return data
+    age = {"max_alert_age": data["max_alert_age"]}
+    return {**data, "models": {k: {**age, **v} if isinstance(v, dict) else v for k, v in models.items()}}

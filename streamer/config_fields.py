@@ -1,0 +1,90 @@
+"""What a value of the configuration may be: text that people write, checked and turned into what the program needs."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+
+from streamer import spans
+
+
+def off_or(text: object) -> int | None:
+    """A duration, or None for `off`."""
+    return None if text is None or text == "off" else spans.duration(text)
+
+
+def many(value: object) -> object:
+    """One entry may stand without its list."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def policies(value: object) -> object:
+    """One policy or a list of them; none for `off`."""
+    return [] if value is None or value == "off" else many(value)
+
+
+def place_to_start(text: object) -> object:
+    """`latest`, `earliest`, or a time in ms."""
+    return text if text in ("latest", "earliest") else spans.instant(text)
+
+
+_NAME = re.compile(r"^[^|\x00-\x1f]{1,128}$")
+_SERVER = re.compile(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}$")
+_DURATION_SCHEMA = {"type": ["string", "integer"], "pattern": spans.DURATION_PATTERN, "examples": ["30s", "5m", "24h"]}
+
+
+def _name(text: str) -> str:
+    if not _NAME.match(text):
+        raise ValueError("must be 1 to 128 characters without `|` and control characters")
+    return text
+
+
+def _server(text: str) -> str:
+    if not _SERVER.match(text):
+        raise ValueError("must be host:port")
+    return text
+
+
+def _zone(text: str) -> str:
+    if text not in zoneinfo.available_timezones():
+        raise ValueError("must be an IANA time zone such as Europe/Paris")
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address")
+    if parts.username or parts.password:
+        raise ValueError("must not carry a password; use basic_auth")
+    return text.rstrip("/")
+
+
+Int: TypeAlias = Annotated[int, Strict()]
+Number: TypeAlias = Annotated[float, Strict()]
+Flag: TypeAlias = Annotated[bool, Strict()]
+Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
+Url: TypeAlias = Annotated[str, AfterValidator(_url)]
+Server: TypeAlias = Annotated[str, AfterValidator(_server)]
+Duration: TypeAlias = Annotated[int, BeforeValidator(spans.duration), WithJsonSchema(_DURATION_SCHEMA)]
+DurationOrOff: TypeAlias = Annotated[
+    int | None, BeforeValidator(off_or), WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "off"}]})
+]
+FalseAlarms: TypeAlias = Annotated[
+    spans.Budget,
+    BeforeValidator(spans.budget),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ +per +\S+$", "examples": ["1 per 30d"]}),
+]
+Condition: TypeAlias = Annotated[
+    int,
+    BeforeValidator(spans.condition),
+    WithJsonSchema({"type": "string", "pattern": r"^drift( for \S+)?$", "examples": ["drift for 30m"]}),
+]
+Instant: TypeAlias = Annotated[
+    int, BeforeValidator(spans.instant), WithJsonSchema({"type": "string", "examples": ["2025-01-31T14:00:00Z"]})
+]
