@@ -1,0 +1,80 @@
+# `make` prints what there is. Two commands on a fresh machine: `make demo` (Python only) and `make test`.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+ARGS ?=
+BIN := .venv/bin
+WHEEL := .venv-wheel/bin
+PIP := -m pip install -q --disable-pip-version-check --retries 5
+UNIT := $(filter-out tests/integration/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
+
+.PHONY: help demo test check unit integration wheel bench story up parts schema requirements clean
+.DELETE_ON_ERROR:
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; \
+		do printf '  make %-14s %s\n' "$$name" "$$what"; done
+
+demo: .venv/.demo ## the whole way in under 90 s, no server needed: drift, alert, trigger, recovery
+	@$(BIN)/tripline demo $(ARGS)
+
+test: .venv/.dev parts wheel check ## everything CI runs: lint, types, all tests on the built wheel, real Kafka and Alertmanager
+	@TRIPLINE_TESTS_ON=wheel $(WHEEL)/pytest --doctest-modules --pyargs schemas detectors streamer $(UNIT) tests/integration $(ARGS)
+
+check: .venv/.dev ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+unit: .venv/.dev ## tests that need nothing but Python, on the sources
+	@$(BIN)/pytest -q --doctest-modules schemas detectors streamer $(UNIT) $(ARGS)
+
+integration: .venv/.dev parts ## tests against real parts, on the sources; ARGS="--kafka 3.9" for the older Kafka
+	@$(BIN)/pytest tests/integration $(ARGS)
+
+bench: .venv/.dev parts ## throughput of a whole worker over real Kafka; ARGS=--quick
+	@$(BIN)/tripline bench throughput $(ARGS)
+
+story: .venv/.demo ## one scenario as a timeline: make story FILE=tests/scenarios/NAME.yaml
+	@$(BIN)/tripline story $(or $(FILE),$(error FILE=tests/scenarios/NAME.yaml, one of: $(wildcard tests/scenarios/*.yaml))) $(ARGS)
+
+up: .venv/.dev parts ## a real Kafka and Alertmanager on this machine, until Ctrl-C
+	@$(BIN)/python tests/integration/brokers.py
+
+parts: ## fetch Kafka's jars (Maven) and install Alertmanager and promtool (apt, as root), where they are lacking
+	@$(PYTHON) tests/integration/parts.py
+
+wheel: .venv/.dev .venv-wheel/.dev ## build the wheel and install it where the tests run
+	@rm -rf dist
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	@$(WHEEL)/python $(PIP) --no-deps --force-reinstall dist/*.whl
+
+schema: .venv/.dev ## write the JSON Schemas and the AsyncAPI document anew from the types
+	@$(BIN)/tripline schema export
+
+requirements: ## pin anew what pyproject.toml asks for (needs uv); no addresses get into the files
+	@uv lock -q --upgrade
+	@uv export -q --frozen --no-emit-project --no-header --no-annotate --no-dev --group build > requirements/base.txt
+	@uv export -q --frozen --no-emit-project --no-header --no-annotate --all-groups > requirements/dev.txt
+
+clean: ## remove what make made (not .parts)
+	@rm -rf .venv .venv-wheel dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, {sys.executable} is {sys.version.split()[0]}; say which: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/pyvenv.cfg requirements/base.txt pyproject.toml
+	@echo "installing into .venv"
+	@$(BIN)/python $(PIP) --require-hashes -r requirements/base.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/pyvenv.cfg requirements/dev.txt pyproject.toml
+	@echo "installing into .venv, with what the tests need"
+	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@ .venv/.demo
+
+.venv-wheel/.dev: requirements/dev.txt
+	@echo "installing into .venv-wheel"
+	@$(PYTHON) -m venv .venv-wheel
+	@$(WHEEL)/python $(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
