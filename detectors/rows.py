@@ -68,3 +68,17 @@ def level_text(value: object) -> str | None:
             return None
         return str(int(number)) if number.is_integer() else repr(number)
     return str(value)
+
+
+def as_levels(column: npt.NDArray[Any]) -> list[str | None]:
+    """A column as levels: objects one by one, numbers and bools by their different values.
+
+    >>> as_levels(np.array([1.0, np.nan, 2.5])), as_levels(np.array([True, False]))
+    (['1', None, '2.5'], ['true', 'false'])
+    """
+    if column.dtype.kind == "O":
+        values: list[Any] = column.tolist()
+        return [value if value is None or type(value) is str else level_text(value) for value in values]
+    different, place = np.unique(column, return_inverse=True)
+    texts = [level_text(value) for value in different.tolist()]
+    return [texts[i] for i in place.tolist()]
