@@ -34,6 +34,7 @@ from streamer.config_fields import (
     Int,
     Name,
     Number,
+    Pane,
     Server,
     Url,
     Zone,
@@ -108,7 +109,9 @@ class Inputs(Section):
 class Kafka(Section):
     """The broker, and what our topics are called there."""
 
-    bootstrap_servers: Annotated[list[Server], BeforeValidator(many), Field(min_length=1)]
+    bootstrap_servers: Annotated[
+        list[Server], Field(min_length=1), BeforeValidator(many, json_schema_input_type=list[Server] | Server)
+    ]
     app: Name = Field(default="tripline", description="Prefix of groups, transactional ids and changelogs.")
     topic_prefix: str = Field(default="", description="Put before every topic but the inputs.")
     inputs: Inputs = Inputs()
@@ -222,7 +225,9 @@ class TableSection(Section):
     """How `backtest` reads this model's tables; the command line's options come first."""
 
     mapping: dict[str, str] = Field(default={}, description="Our field: the table's column, as --map.")
-    features: Annotated[list[str], BeforeValidator(many)] = Field(default=[], description="Globs and c0..c32.")
+    features: Annotated[list[str], BeforeValidator(many, json_schema_input_type=list[str] | str)] = Field(
+        default=[], description="Globs and c0..c32."
+    )
     every: Duration | None = Field(default=None, description="Time between rows of a table without a time column.")
     start: Instant | None = Field(default=None, description="Time of row 0, with `every`.")
     header: Flag | None = Field(default=None, description="Whether a CSV has a header.")
@@ -233,7 +238,7 @@ class Model(Section):
 
     reference: str = Field(description="File made by `tripline reference build`; relative to this file.")
     kind: Literal["predictions", "features"] | None = Field(default=None, description="The reference's otherwise.")
-    pane: Annotated[Duration, Field(ge=1_000)] = 300_000
+    pane: Pane = 300_000
     lateness: Duration = 30_000
     idle_after: Duration = 10_000
     hold: Duration = 3_600_000
@@ -250,7 +255,9 @@ class Model(Section):
     clear_for: Annotated[Int, Field(ge=1)] = 6
     cooldown: Annotated[Int, Field(ge=0)] = Field(default=6, description="Panes after an incident in which none opens.")
     expect: Expectations = Expectations()
-    retrain: Annotated[list[Retrain], BeforeValidator(policies)] = []
+    retrain: Annotated[
+        list[Retrain], BeforeValidator(policies, json_schema_input_type=list[Retrain] | Retrain | Literal["off"] | None)
+    ] = []
     owner: str = ""
     runbook: str = ""
     links: dict[str, str] = {}

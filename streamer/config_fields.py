@@ -32,6 +32,13 @@ def place_to_start(text: object) -> object:
     return text if text in ("latest", "earliest") else spans.instant(text)
 
 
+def _pane(text: object) -> int:
+    milliseconds = spans.duration(text)
+    if milliseconds < 1_000:
+        raise ValueError("must be at least 1s")
+    return milliseconds
+
+
 _NAME = re.compile(r"^[^|\x00-\x1f]{1,128}$")
 _SERVER = re.compile(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}$")
 _DURATION_SCHEMA = {"type": ["string", "integer"], "pattern": spans.DURATION_PATTERN, "examples": ["30s", "5m", "24h"]}
@@ -72,6 +79,7 @@ Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 Server: TypeAlias = Annotated[str, AfterValidator(_server)]
 Duration: TypeAlias = Annotated[int, BeforeValidator(spans.duration), WithJsonSchema(_DURATION_SCHEMA)]
+Pane: TypeAlias = Annotated[int, BeforeValidator(_pane), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrOff: TypeAlias = Annotated[
     int | None, BeforeValidator(off_or), WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "off"}]})
 ]

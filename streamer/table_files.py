@@ -118,10 +118,9 @@ def _form(path: Path) -> str:
 
 def _open(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked when they are gzip's, whatever the file is called."""
-    raw = path.open("rb")
-    packed = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20) if packed else raw
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    return io.BufferedReader(gzip.open(path), 1 << 20) if packed else path.open("rb")
 
 
 def _distinct(path: Path, names: Sequence[str]) -> None:
