@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.alerts import AlertState, Incident
-from streamer.core.wording import rfc3339, summary, table
+from schemas.envelopes import rfc3339
+from streamer.core.wording import summary, table
 
 ALERT_NAME = "TriplineIncident"
 

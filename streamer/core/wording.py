@@ -32,16 +32,6 @@ _RULES = {
 }
 
 
-def rfc3339(ms: int) -> str:
-    """Time of the wire and of Alertmanager, with milliseconds.
-
-    >>> rfc3339(1_735_689_600_123)
-    '2025-01-01T00:00:00.123Z'
-    """
-    moment = datetime.datetime.fromtimestamp(ms // 1000, tz=datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
 def minute(ms: int) -> str:
     """Time as people read it.
 
