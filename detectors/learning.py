@@ -212,11 +212,14 @@ def _sums(blocks: npt.NDArray[Any], along: Directions, kept: npt.NDArray[np.bool
 def _by_day(sums: Floats, rows: Floats, times: Calendar) -> tuple[Floats, Floats]:
     days = times.weekdays.size
     cell = times.day * 24 + times.hour
-    by_day = np.stack([np.bincount(cell, column, days * 24) for column in sums.T], axis=-1)
-    return by_day.reshape(days, 24, -1), np.bincount(cell, rows, days * 24).reshape(days, 24)
+    by_day = np.stack([np.bincount(cell, column, days * 24).astype(np.float64) for column in sums.T], axis=-1)
+    rows_by_day = np.bincount(cell, rows, days * 24).astype(np.float64)
+    return by_day.reshape(days, 24, -1), rows_by_day.reshape(days, 24)
 
 
-def _without(day: int, by_day: Floats, rows: Floats, times: Calendar, profile: Floats, prior: Floats | None) -> Floats:
+def _without(  # noqa: PLR0917 - private, one caller
+    day: int, by_day: Floats, rows: Floats, times: Calendar, profile: Floats, prior: Floats | None
+) -> Floats:
     """Profile fitted without one day; the whole one where that leaves nothing, or where the day is empty."""
     others = np.delete(rows, day, axis=0)
     if not others.any() or not rows[day].any():

@@ -22,11 +22,24 @@ import numpy.typing as npt
 from detectors.bins import FeatureSpec
 from detectors.directions import STEP_BITS, Directions
 from detectors.profiles import Table
+from detectors.words import words
 from schemas.errors import ReferenceFileError
 from schemas.layouts import View
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+__all__ = [
+    "FeatureReference",
+    "Finding",
+    "OutcomeTable",
+    "Reference",
+    "ViewReference",
+    "dumps",
+    "identified",
+    "loads",
+    "words",
+]
 
 REFERENCE_FORMAT = 1
 HOURS = 168
@@ -37,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True):
     """Something a person should know before trusting the reference. feature "" is the table as a whole.
 
     kind: `constant`, `all_missing`, `id_like`, `many_levels`, `few_rows`, `not_stationary`, `outage`, `excluded`,
-    `absent`, `no_time`, `mixed_types`, `views_left_out`, `short`, `no_weekend`.
+    `absent`, `no_time`, `mixed_types`, `views_left_out`, `short` (why it is provisional).
     """
 
     kind: str

@@ -1,0 +1,232 @@
+"""Building a reference from a table in two passes of bounded memory: `survey` all chunks, `count` the same, `finish`.
+
+Why two: the bins must be known before anything can be counted in them. Why blocks of time: profile and design effect
+need every direction's sum along time, and directions are known only when all is counted; so counts are kept by base
+block, as fine as 256 MB allow. Nothing depends on how the rows were cut into chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import FeatureSpec
+from detectors.counting import Counts
+from detectors.learning import Spans, learn, learn_timeless, merged
+from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
+from detectors.rows import NO_TIME, Rows, as_levels
+from detectors.seasonality import DAY, local_ms
+from detectors.survey import Levels, Survey
+from schemas.layouts import View
+
+VIEWS, VIEW_ROWS_A_DAY = 64, 1000
+FEW_ROWS = 500
+OUTPUTS = {"score": "numeric", "label": "categorical", "value": "numeric"}
+OUTCOME = "outcome"
+_CHUNK = 1 << 16
+
+
+class ReferenceBuilder:
+    """Learns a reference of one model.
+
+    kind: `predictions` (columns `score`, `label`, `value` are outputs, `outcome` is what came true) or `features`.
+    segments: columns of `Rows.segments` whose values become views when they have 1,000 rows a day. features: columns to
+    keep, all when None. exclude: [from, to) in ms that a person leaves out.
+
+    >>> rows = Rows(ts=np.arange(2000) * 600_000, columns={"x": np.arange(2000) % 50 * 1.0})
+    >>> builder = ReferenceBuilder("m", "features")
+    >>> builder.survey(rows)
+    >>> builder.count(rows)
+    >>> reference = builder.finish()
+    >>> reference.n, reference.views[View()].features["x"].directions.names[:2]
+    (2000, ('location', 'scale'))
+    """
+
+    def __init__(  # noqa: PLR0917 - the first four read in this order everywhere
+        self,
+        model: str,
+        kind: str = "predictions",
+        timezone: str = "UTC",
+        segments: Sequence[str] = (),
+        features: Sequence[str] | None = None,
+        exclude: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        local_ms(np.zeros(1, dtype=np.int64), timezone=timezone)  # an unknown zone is refused here
+        self._model, self._kind, self._timezone = model, kind, timezone
+        self._segments = tuple(segments)
+        self._wanted = None if features is None else tuple(features)
+        self._excluded: Spans = merged(tuple((int(begin), int(end)) for begin, end in exclude))
+        self._survey = Survey(OUTPUTS if kind == "predictions" else None)
+        self._seen = self._untimed = 0
+        self._first, self._last = np.iinfo(np.int64).max, -1
+        self._values = {column: Levels() for column in ("version", *self._segments)}
+        self._counts: Counts | None = None
+        self._findings: tuple[Finding, ...] = ()
+
+    def survey(self, rows: Rows) -> None:
+        """First pass: take in a chunk, in the order of the table."""
+        numbers = np.arange(self._seen, self._seen + len(rows), dtype=np.int64)
+        self._seen += len(rows)
+        kept = self._kept(rows)
+        if not kept.all():
+            rows, numbers = rows.take(kept), numbers[kept]
+        if len(rows) == 0:
+            return
+        timed = rows.ts[rows.ts != NO_TIME]
+        self._untimed += len(rows) - timed.size
+        if timed.size:
+            self._first, self._last = min(self._first, int(timed.min())), max(self._last, int(timed.max()))
+        columns = {name: column for name, column in rows.columns.items() if self._is_feature(name)}
+        self._survey.add(Rows(ts=rows.ts, columns=columns), numbers=numbers)
+        for column, levels in self._values.items():
+            values = rows.version if column == "version" else rows.segments.get(column)
+            if values is not None:
+                levels.add(as_levels(values))
+
+    def count(self, rows: Rows) -> None:
+        """Second pass over the same rows, in chunks of any size."""
+        counts = self._counts = self._counts or self._plan()
+        for at in range(0, len(rows), _CHUNK):
+            piece = rows.take(slice(at, at + _CHUNK))
+            kept = self._kept(piece)
+            if counts.timed:
+                kept &= piece.ts != NO_TIME
+            counts.count(piece if kept.all() else piece.take(kept))
+
+    def finish(self) -> Reference:
+        """What was learned. A table of no rows gives a provisional reference of nothing, not an exception."""
+        counts = self._counts = self._counts or self._plan()
+        findings = list(self._findings)
+        features: dict[View, dict[str, FeatureReference]] = {counted.view: {} for counted in counts.views}
+        for spec in counts.specs:
+            model: FeatureReference | None = None
+            for counted in counts.views:
+                blocks = counted.table[:, counts.slice_of(spec)]
+                if not counts.timed:
+                    found = learn_timeless(spec, blocks.sum(axis=0, dtype=np.int64))
+                else:
+                    found, moved = learn(
+                        spec, blocks, counted.times, spans=() if model is None else model.excluded, model=model
+                    )
+                    if model is None:
+                        findings += _findings(spec, found, moved)
+                features[counted.view][spec.name] = found
+                model = model or found
+        n = counts.views[0].rows
+        if n < FEW_ROWS:
+            findings.append(Finding("few_rows", "", f"{n} rows: fewer than {FEW_ROWS} cannot carry a test"))
+        findings += [Finding("excluded", "", f"left out by hand: {_span(begin, end)}") for begin, end in self._excluded]
+        provisional = self._provisional(counts)
+        if provisional:
+            findings.append(Finding("short", "", provisional))
+        return identified(
+            Reference(
+                model=self._model,
+                kind=self._kind,
+                timezone=self._timezone,
+                start=self._first if counts.timed else 0,
+                end=self._last + 1 if counts.timed else 0,
+                n=n,
+                specs=counts.specs,
+                segments=self._segments,
+                views={
+                    counted.view: ViewReference(n=counted.rows, features=features[counted.view])
+                    for counted in counts.views
+                },
+                gaps=counts.gaps(self._timezone, self._excluded),
+                findings=tuple(findings),
+                provisional=provisional,
+                excluded=self._excluded,
+                outcomes=counts.outcomes(),
+            )
+        )
+
+    def _kept(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        kept = np.ones(len(rows), dtype=np.bool_)
+        for begin, end in self._excluded:
+            kept &= (rows.ts < begin) | (rows.ts >= end)
+        return kept
+
+    def _is_feature(self, name: str) -> bool:
+        if self._kind == "predictions" and name in OUTPUTS:
+            return True
+        if self._kind == "predictions" and name == OUTCOME:
+            return False
+        return self._wanted is None or name in self._wanted
+
+    def _plan(self) -> Counts:
+        survey, findings = self._survey, []
+        outputs = [name for name in OUTPUTS if self._kind == "predictions" and name in survey.order]
+        names = [name for name in survey.order if name not in outputs]
+        if self._wanted is not None:
+            findings += [
+                Finding("absent", name, f"{name} is not in the table: it is left out")
+                for name in self._wanted
+                if name not in survey.order
+            ]
+            names = [name for name in self._wanted if name in names]
+        specs = []
+        for name in (*names, *outputs):
+            spec, remarks = survey.spec(name)
+            specs.append(spec)
+            findings += remarks
+        timed = self._last >= 0
+        if timed and self._untimed:
+            findings.append(Finding("no_time", "", f"{self._untimed} rows without a time are left out"))
+        self._survey = Survey()  # the samples are not needed any more
+        rows = survey.rows - (self._untimed if timed else 0)
+        chosen, left = self._views(rows, max(1.0, (self._last - self._first) / DAY) if timed else 1.0)
+        if left:
+            words = f"{left} versions or segment values have rows enough but come after the {VIEWS} largest views"
+            findings.append(Finding("views_left_out", "", words))
+        self._findings = tuple(findings)
+        return Counts(
+            tuple(specs),
+            chosen,
+            rows,
+            timed=(self._first, self._last) if timed else None,
+            timezone=self._timezone,
+        )
+
+    def _views(self, rows: int, days: float) -> tuple[dict[View, int], int]:
+        """Views beside the model that have rows enough, the largest first, with their rows; how many were left out."""
+        large = [
+            (n, View(column, value))
+            for column, levels in self._values.items()
+            for value, n in levels.counts.items()
+            # One value for all rows is the model once more.
+            if value is not None and n / days >= VIEW_ROWS_A_DAY and n < rows
+        ]
+        large.sort(key=lambda found: (-found[0], found[1]))
+        return {view: n for n, view in large[: VIEWS - 1]}, max(0, len(large) - VIEWS + 1)
+
+    def _provisional(self, counts: Counts) -> str:
+        if not counts.timed:
+            return "no times: bins and means only; season and dependence are learned from the stream's own first week"
+        days = (self._last + 1 - self._first) / DAY
+        # An hour's grace: a week of hourly rows spans six days and 23 hours.
+        if days < 7 - 1 / 24:
+            return f"{days:.1f} days: a week is needed to know the season"
+        seen = counts.weekdays_seen()
+        return "" if seen & {5, 6} else "no weekend seen: the season of a week is not known"
+
+
+def _findings(spec: FeatureSpec, found: FeatureReference, moved: str | None) -> list[Finding]:
+    findings = [
+        Finding("outage", spec.name, f"{spec.name}: missing, unseen or non-finite {_span(begin, end)}; left out")
+        for begin, end in found.excluded
+    ]
+    if moved is not None:
+        findings.append(Finding("not_stationary", spec.name, f"{spec.name} is not stationary: {moved}"))
+    return findings
+
+
+def _span(begin: int, end: int) -> str:
+    return f"from {_utc(begin)} to {_utc(end)}"
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,108 @@
+"""What a reference learned, said to a person: one line per feature, findings after them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectors.bins import FeatureSpec
+from detectors.design_effect import deff_at, n_bar_at
+from schemas.layouts import View
+
+if TYPE_CHECKING:
+    from detectors.references import FeatureReference, Reference
+
+#: Under the first a direction is silent, under the second its tolerance is widened (DETECTION 2).
+SILENT_BELOW, WIDENED_BELOW = 500.0, 5000.0
+TOLERANCE = 0.1
+_PANES = ((300_000, "5 min"), (3_600_000, "1 h"))
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def words(reference: Reference) -> list[str]:
+    """Plain words: the range, each feature's kind, season, dependence and what may page, then findings.
+
+    >>> from detectors.references import Reference
+    >>> words(Reference(model="credit", specs=(), views={}))
+    ['credit: 0 rows without times, 0 features, 0 views']
+    """
+    span = "without times"
+    if reference.end > reference.start:
+        span = (
+            f"from {_utc(reference.start)} to {_utc(reference.end)} ({reference.days:.1f} days, {reference.timezone})"
+        )
+    lines = [
+        f"{reference.model}: {reference.n:,} rows {span}, {len(reference.specs)} features, {len(reference.views)} views"
+    ]
+    whole = reference.views.get(View())
+    if whole is not None:
+        lines += [f"{spec.name}: {describe(spec, whole.features[spec.name])}" for spec in reference.specs]
+    others = [f"{view} ({of_view.n:,} rows)" for view, of_view in sorted(reference.views.items()) if view != View()]
+    if others:
+        lines.append("views with a reference of their own: " + ", ".join(others))
+    lines += [f"finding: {finding.words}" for finding in reference.findings if finding.kind != "short"]
+    if reference.provisional:
+        lines.append(f"provisional (shown, silent): {reference.provisional}")
+    return lines
+
+
+def describe(spec: FeatureSpec, feature: FeatureReference) -> str:
+    """One feature in words."""
+    parts = [_kind(spec, feature)]
+    if feature.n and len(feature.directions):
+        parts.append(_season(feature))
+    if feature.scales_ms.size and len(feature.directions):
+        parts += _dependence(feature)
+    return "; ".join(parts)
+
+
+def _kind(spec: FeatureSpec, feature: FeatureReference) -> str:
+    missing = float(feature.counts[spec.columns.index("missing", spec.value_bins)]) / max(1, feature.n)
+    absent = f", {missing:.1%} missing" if missing else ""
+    if spec.kind == "numeric":
+        return f"numeric, {spec.low:g} to {spec.high:g} in {spec.value_bins} bins{absent}"
+    counts = feature.counts[: spec.value_bins]
+    if not counts.size or not feature.n:
+        return f"categorical, no level kept{absent}"
+    share = float(counts.min()) / feature.n
+    smallest = spec.levels[int(counts.argmin())]
+    return f"categorical, {spec.value_bins} levels, the smallest {smallest!r} ({share:.2%}){absent}"
+
+
+def _season(feature: FeatureReference) -> str:
+    swing = np.ptp(feature.profile, axis=0)
+    at = 0 if feature.directions.kinds[0] == "shape" else int(swing.argmax())
+    if swing[at] < 0.005:
+        return "no season"
+    hour = int(feature.profile[:, at].argmax())
+    top = f"{_DAYS[hour // 24]} {hour % 24:02d}h"
+    return f"season of {swing[at]:.2f} sd in {feature.directions.names[at]}, highest {top}"
+
+
+def _dependence(feature: FeatureReference) -> list[str]:
+    at = 0
+    parts = []
+    for pane_ms, name in _PANES:
+        deff = float(deff_at(feature.scales_ms, feature.v, pane_ms)[at])
+        rows = n_bar_at(feature.scales_ms, feature.n_bar, pane_ms)
+        parts.append(
+            f"a pane of {name} with {rows:,.0f} events counts as {max(rows / deff, 0.1):,.3g} independent ones"
+        )
+    rows_worth = feature.n / deff_at(feature.scales_ms, feature.v, _PANES[0][0])
+    silent = [name for name, n in zip(feature.directions.names, rows_worth, strict=True) if n < SILENT_BELOW]
+    widened = [
+        f"{name} {np.sqrt(50.0 / n):.2f}"
+        for name, n in zip(feature.directions.names, rows_worth, strict=True)
+        if SILENT_BELOW <= n < 50.0 / TOLERANCE**2
+    ]
+    if silent:
+        parts.append("silent, worth under 500 rows: " + ", ".join(silent))
+    if widened:
+        parts.append("tolerance widened (sd): " + ", ".join(widened))
+    return parts
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
