@@ -64,11 +64,17 @@ class Table:
 
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
     that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
-    refused unless `timeless`, and then every row's time is `NO_TIME`.
+    refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true among the columns.
     """
 
     def __init__(
-        self, path: Path, reading: Reading, *, kinds: Mapping[str, Kind] | None = None, timeless: bool = False
+        self,
+        path: Path,
+        reading: Reading,
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        timeless: bool = False,
+        outcomes: bool = False,
     ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
         self.path, self.reading = path, reading
@@ -89,6 +95,9 @@ class Table:
         )
         self._columns = {**{name: named[name] for name in self.features}, **{o: self._fields[o] for o in self.outputs}}
         self.kinds: dict[str, Kind] = {name: self._kind(name, kinds or {}) for name in self._columns}
+        if outcomes and "outcome" in self._fields:
+            self._columns["outcome"] = self._fields["outcome"]
+            self.kinds["outcome"] = self.file.kinds[self._fields["outcome"]]
         self._unit: float | None = None
         self.timed = "ts" in self._fields or reading.every is not None
         self._check_time(columns, timeless)

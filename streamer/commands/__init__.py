@@ -24,15 +24,15 @@ app = typer.Typer(
     help="Watches the prediction streams of machine-learning models and says when they drift.",
     epilog="A first look: tripline demo",
 )
-topics = typer.Typer(no_args_is_help=True, help="Make or check the topics on Kafka.")
-reference = typer.Typer(no_args_is_help=True, help="Learn what is normal, from a table or a topic.")
-alerts = typer.Typer(no_args_is_help=True, help="Follow alerts.")
-triggers = typer.Typer(no_args_is_help=True, help="Follow retrain triggers; approve or reject them.")
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
-schema = typer.Typer(no_args_is_help=True, help="Wire types as JSON Schema and AsyncAPI.")
+topics_app = typer.Typer(no_args_is_help=True, help="Make or check the topics on Kafka.")
+reference_app = typer.Typer(no_args_is_help=True, help="Learn what is normal, from a table or a topic.")
+alerts_app = typer.Typer(no_args_is_help=True, help="Follow alerts.")
+triggers_app = typer.Typer(no_args_is_help=True, help="Follow retrain triggers; approve or reject them.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+schema_app = typer.Typer(no_args_is_help=True, help="Wire types as JSON Schema and AsyncAPI.")
 for name, group in (
-    ("topics", topics), ("reference", reference), ("alerts", alerts), ("triggers", triggers), ("bench", bench),
-    ("schema", schema),
+    ("topics", topics_app), ("reference", reference_app), ("alerts", alerts_app), ("triggers", triggers_app),
+    ("bench", bench_app), ("schema", schema_app),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 
@@ -143,7 +143,7 @@ def on_story(
     raise typer.Exit(command(file, as_json=as_json))
 
 
-@reference.command("build")
+@reference_app.command("build")
 def reference_build(
     *,
     model: Annotated[str, typer.Option(help="Name of the model or feature set.")],
@@ -167,7 +167,7 @@ def reference_build(
     )  # fmt: skip
 
 
-@reference.command("show")
+@reference_app.command("show")
 def reference_show(file: Path, as_json: Json = False) -> None:
     """Say again what a reference learned."""
     from streamer.commands.reference import show as command

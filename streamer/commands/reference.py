@@ -1,0 +1,134 @@
+"""`tripline reference build` and `show`: learn what is normal from a table or a topic, and say it in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from detectors.building import ReferenceBuilder
+from detectors.references import Reference, dumps, loads
+from detectors.words import words
+from schemas.errors import ReferenceFileError, TriplineError
+from streamer import spans
+from streamer.commands.progress import with_progress
+from streamer.table_files import TableError
+from streamer.tables import Reading, Table, reading_of
+
+
+def build(
+    data: Path | None,
+    *,
+    model: str,
+    output: Path,
+    map: str = "",
+    features: str = "",
+    segments: str = "",
+    categorical: str = "",
+    timezone: str = "UTC",
+    rows: str = "",
+    every: str = "",
+    start: str = "",
+    header: bool | None = None,
+    exclude: list[str] | None = None,
+    from_topic: bool = False,
+    last: str = "14d",
+    config: Path = Path("tripline.yaml"),
+    as_json: bool = False,
+) -> None:
+    """Learn a reference, write it to `output`, print what was learned."""
+    if (data is None) != from_topic:
+        raise TableError("reference build takes a table or --from-topic, one of them")
+    reading = reading_of(
+        Reading(), map=map, features=features, segments=segments, categorical=categorical, rows=rows, every=every,
+        start=start, header=header,
+    )  # fmt: skip
+    left_out = [parse_span(text) for text in exclude or ()]
+    with contextlib.ExitStack() as ends:
+        if from_topic:
+            from streamer.topic_tables import spooled
+
+            data = ends.enter_context(spooled(config, model=model, last_ms=spans.duration(last)))
+        assert data is not None
+        table = Table(data, reading, timeless=True, outcomes=True)
+        reference = learn(table, model=model, timezone=timezone, exclude=left_out, progress=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(dumps(reference))
+    _say(reference, output, as_json=as_json)
+
+
+def show(file: Path, *, as_json: bool = False) -> None:
+    """Print again what a reference learned."""
+    try:
+        reference = loads(file.read_bytes())
+    except OSError as error:
+        raise ReferenceFileError(f"{file}: {error.strerror}") from error
+    except ReferenceFileError as error:
+        raise ReferenceFileError(f"{file}: {error}") from error
+    _say(reference, None, as_json=as_json)
+
+
+def learn(
+    table: Table,
+    *,
+    model: str,
+    timezone: str = "UTC",
+    exclude: list[tuple[int, int]] | None = None,
+    kind: Literal["predictions", "features"] | None = None,
+    progress: bool = False,
+) -> Reference:
+    """The reference of a table, read twice. A zone that is not known is an error, before anything is read."""
+    try:
+        builder = ReferenceBuilder(
+            model, kind or table.kind, timezone=timezone, segments=table.reading.segments, exclude=exclude or ()
+        )
+    except (ValueError, KeyError) as error:
+        raise TriplineError(f"--timezone {timezone}: {error}") from error
+    for what, take in (("looking", builder.survey), ("counting", builder.count)):
+        parts = table.parts()
+        for part in with_progress(parts, what=what, total=table.total) if progress else parts:
+            take(part.rows)
+    return builder.finish()
+
+
+def parse_span(text: str) -> tuple[int, int]:
+    """`FROM..TO` as two times in ms.
+
+    >>> parse_span("2025-01-01..2025-01-02")
+    (1735689600000, 1735776000000)
+    """
+    begin, dots, end = text.partition("..")
+    try:
+        span = (spans.instant(begin), spans.instant(end))
+    except ValueError as error:
+        raise TableError(f"--exclude {text!r}: {error}, FROM..TO") from error
+    if not dots or span[0] >= span[1]:
+        raise TableError(f"--exclude {text!r}: must be FROM..TO, FROM before TO")
+    return span
+
+
+def _say(reference: Reference, output: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_plain(reference, output), indent=2))
+        return
+    print("\n".join(words(reference)))
+    print(f"reference {reference.id}" + (f" → {output}" if output else ""))
+
+
+def _plain(reference: Reference, output: Path | None) -> dict[str, object]:
+    return {
+        "reference": reference.id,
+        "file": str(output) if output else None,
+        "model": reference.model,
+        "kind": reference.kind,
+        "n": reference.n,
+        "start": spans.rfc3339(reference.start) if reference.end else None,
+        "end": spans.rfc3339(reference.end) if reference.end else None,
+        "timezone": reference.timezone,
+        "provisional": reference.provisional,
+        "features": [{"name": spec.name, "kind": spec.kind} for spec in reference.specs],
+        "views": [str(view) for view in reference.views],
+        "findings": [{"kind": f.kind, "feature": f.feature, "words": f.words} for f in reference.findings],
+        "words": words(reference),
+    }
