@@ -25,6 +25,7 @@ from schemas.layouts import Limits
 from streamer import spans
 from streamer.complaints import complaints
 from streamer.config_fields import (
+    Beside,
     Condition,
     Duration,
     DurationOrOff,
@@ -59,7 +60,7 @@ class Secret(Section):
     """Where a secret is; never the secret itself, so that no file, log or error can show it."""
 
     env: str | None = None
-    file: str | None = None
+    file: Beside | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -83,9 +84,9 @@ class Secret(Section):
 class Tls(Section):
     """TLS to a server. Without `ca_file` the system's authorities are trusted."""
 
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
+    ca_file: Beside | None = None
+    certificate_file: Beside | None = None
+    key_file: Beside | None = None
     key_password: Secret | None = None
     check_hostname: Flag = True
 
@@ -348,7 +349,7 @@ def _checked(document: Document) -> Loaded:
         raise ConfigurationErrors([document.fault((), "must be a mapping with `models:` in it")])
     data = _inherit(document.data)
     try:
-        config = Config.model_validate(data)
+        config = Config.model_validate(data, context={"folder": Path(document.file).parent})
     except ValidationError as error:
         faults += complaints(error, document, Config)
         raise ConfigurationErrors(faults) from None

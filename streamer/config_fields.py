@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from pathlib import Path
 from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Strict, ValidationInfo, WithJsonSchema
 
 from streamer import spans
 
@@ -37,6 +38,11 @@ def _pane(text: object) -> int:
     if milliseconds < 1_000:
         raise ValueError("must be at least 1s")
     return milliseconds
+
+
+def _beside(text: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get("folder", "")
+    return str(Path(folder) / text)
 
 
 _NAME = re.compile(r"^[^|\x00-\x1f]{1,128}$")
@@ -78,6 +84,8 @@ Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 Server: TypeAlias = Annotated[str, AfterValidator(_server)]
+#: A path in the file is relative to the file.
+Beside: TypeAlias = Annotated[str, AfterValidator(_beside)]
 Duration: TypeAlias = Annotated[int, BeforeValidator(spans.duration), WithJsonSchema(_DURATION_SCHEMA)]
 Pane: TypeAlias = Annotated[int, BeforeValidator(_pane), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrOff: TypeAlias = Annotated[

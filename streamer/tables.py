@@ -83,8 +83,10 @@ class Table:
         self._segments = {name: self._column_of_segment(name, columns) for name in reading.segments}
         taken = {*self._fields.values(), *self._segments.values()}
         named = {column.removeprefix("features."): column for column in columns}
+        ours = any(column.startswith("features.") for column in columns)
         chosen = _chosen(path, reading.features, list(named)) if reading.features else [
-            name for name, column in named.items() if column not in taken and not column.startswith("segment.")
+            name for name, column in named.items()
+            if column not in taken and (column.startswith("features.") or not ours)
         ]  # fmt: skip
         self.outputs = tuple(name for name in OUTPUTS if name in self._fields)
         self.features = tuple(name for name in chosen if named[name] not in taken)

@@ -47,6 +47,11 @@ RowRange = Annotated[str, typer.Option("--rows", metavar="A:B", help="Rows from 
 Every = Annotated[str, typer.Option(metavar="DURATION", help="Time between rows, for a table without times.")]
 Start = Annotated[str, typer.Option(metavar="TIME", help="Time of the file's row 0, with --every.")]
 Header = Annotated[bool | None, typer.Option("--header/--no-header", help="Whether a CSV has a header.")]
+Since = Annotated[str, typer.Option(metavar="TIME", help="latest, earliest, or a time.")]
+Once = Annotated[bool, typer.Option("--once", help="To the end as it is now, and no further.")]
+Trigger = Annotated[str, typer.Argument(help="Its id.")]
+By = Annotated[str, typer.Option(help="Whose word it is; this login otherwise.")]
+Bootstrap = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A broker; one is started otherwise.")]
 DEFAULT = Path("tripline.yaml")
 
 
@@ -173,3 +178,90 @@ def reference_show(file: Path, as_json: Json = False) -> None:
     from streamer.commands.reference import show as command
 
     command(file, as_json=as_json)
+
+
+@schema_app.command("export")
+def schema_export(
+    out: Annotated[Path, typer.Argument(help="Folder.")] = Path("schemas"),
+    as_json: Json = False,
+) -> None:
+    """Write JSON Schemas and the AsyncAPI document of everything that travels."""
+    from streamer.commands.schema import command
+
+    command(out, as_json=as_json)
+
+
+@alerts_app.command("tail")
+def alerts_tail(
+    *,
+    config: Config = DEFAULT,
+    since: Since = "latest",
+    once: Once = False,
+    model: Annotated[str, typer.Option(help="Only this one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print incidents and alerts as they fire and resolve."""
+    from streamer.commands.alerts import tail
+    from streamer.commands.connecting import settings_of, since_of
+
+    tail(settings_of(config), since=since_of(since), once=once, model=model, as_json=as_json)
+
+
+@triggers_app.command("tail")
+def triggers_tail(
+    *,
+    config: Config = DEFAULT,
+    since: Since = "latest",
+    once: Once = False,
+    model: Annotated[str, typer.Option(help="Only this one.")] = "",
+    execute: Annotated[str, typer.Option("--exec", metavar="COMMAND", help="Run for each approved one.")] = "",
+    group: Annotated[str, typer.Option(help="Who runs: each group sees each trigger.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print retrain triggers, or run a command for each; the command reads the trigger as JSON on stdin."""
+    from streamer.commands.connecting import settings_of, since_of
+    from streamer.commands.triggers import tail
+
+    tail(
+        settings_of(config), since=since_of(since), once=once, model=model, execute=execute, group=group,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@triggers_app.command("approve")
+def triggers_approve(trigger: Trigger, *, config: Config = DEFAULT, by: By = "", as_json: Json = False) -> None:
+    """Let a pending trigger go out."""
+    from streamer.commands.connecting import settings_of
+    from streamer.commands.triggers import decide_and_say
+
+    decide_and_say(settings_of(config), trigger, "approve", by=by, as_json=as_json)
+
+
+@triggers_app.command("reject")
+def triggers_reject(trigger: Trigger, *, config: Config = DEFAULT, by: By = "", as_json: Json = False) -> None:
+    """Refuse a pending trigger."""
+    from streamer.commands.connecting import settings_of
+    from streamer.commands.triggers import decide_and_say
+
+    decide_and_say(settings_of(config), trigger, "reject", by=by, as_json=as_json)
+
+
+@bench_app.command("throughput")
+def bench_throughput(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run.")] = False,
+    json: JsonFile = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Events per second and core of the whole worker, on a real broker."""
+    from streamer.commands.bench import throughput
+
+    throughput(quick=quick, file=json, bootstrap=bootstrap)
+
+
+@bench_app.command("latency")
+def bench_latency(*, json: JsonFile = None, bootstrap: Bootstrap = None) -> None:
+    """From the append of the record that lets a pane close to the POST at Alertmanager."""
+    from streamer.commands.bench_latency import latency
+
+    latency(file=json, bootstrap=bootstrap)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +15,7 @@ from detectors.words import words
 from schemas.errors import ReferenceFileError, TriplineError
 from streamer import spans
 from streamer.commands.progress import with_progress
+from streamer.config import load
 from streamer.table_files import TableError
 from streamer.tables import Reading, Table, reading_of
 
@@ -47,9 +50,7 @@ def build(
     left_out = [parse_span(text) for text in exclude or ()]
     with contextlib.ExitStack() as ends:
         if from_topic:
-            from streamer.topic_tables import spooled
-
-            data = ends.enter_context(spooled(config, model=model, last_ms=spans.duration(last)))
+            data = ends.enter_context(_of_topic(config, model=model, last=last))
         assert data is not None
         table = Table(data, reading, timeless=True, outcomes=True)
         reference = learn(table, model=model, timezone=timezone, exclude=left_out, progress=True)
@@ -106,6 +107,18 @@ def parse_span(text: str) -> tuple[int, int]:
     if not dots or span[0] >= span[1]:
         raise TableError(f"--exclude {text!r}: must be FROM..TO, FROM before TO")
     return span
+
+
+def _of_topic(config: Path, *, model: str, last: str) -> AbstractContextManager[Path]:
+    from streamer.commands.connecting import settings_from
+    from streamer.topic_tables import spooled
+
+    try:
+        since = time.time_ns() // 1_000_000 - spans.duration(last)
+    except ValueError as error:
+        raise TableError(f"--last {last!r}: {error}") from error
+    loaded = load(config)
+    return spooled(loaded, settings_from(loaded), model=model, since=since)
 
 
 def _say(reference: Reference, output: Path | None, *, as_json: bool) -> None:

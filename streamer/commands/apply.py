@@ -1,0 +1,110 @@
+"""`tripline apply`: check the file, publish references and layouts that differ from those in force."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.control import Cluster
+from schemas.errors import ConfigurationError, FormatError
+from schemas.events import FUTURE_MS
+from schemas.profiles import decode
+from streamer import spans
+from streamer.applying import Change, in_words, load_references, plan, rate_of, records, targets
+from streamer.commands.connecting import settings_from
+from streamer.config import Loaded, load
+from streamer.core.control import Control, publish_cluster
+from streamer.core.records import Output
+from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.tailing import history, publish
+from streamer.kafka.topics import partition_counts, refuse_misfits
+
+#: How far back `profiles` is read to learn the models' times: a live source says its time every second.
+RECENT_MS = 600_000
+
+
+def apply(config: Path, *, since: str = "", dry_run: bool = False, as_json: bool = False) -> None:
+    """Put the file in force, and say what changed."""
+    try:
+        from_ms = spans.instant(since) if since else None
+    except ValueError as error:
+        raise ConfigurationError(f"--from {since!r}: {error}") from error
+    loaded = load(config)
+    changes = asyncio.run(applied(loaded, settings_from(loaded), since=from_ms, dry_run=dry_run))
+    if as_json:
+        print(json.dumps([_plain(change) for change in changes], indent=2))
+        return
+    if not changes:
+        print("in force already: nothing to change")
+    for change in changes:
+        print(in_words(change) + (" (not applied)" if dry_run else ""))
+
+
+async def applied(
+    loaded: Loaded, settings: KafkaSettings, *, since: int | None = None, dry_run: bool = False
+) -> list[Change]:
+    """Publish what differs from `control`, and return it."""
+    references = load_references(loaded)
+    wanted = targets(loaded, references)
+    there = await partition_counts(settings)
+    control = await control_of_topic(settings)
+    cluster = control.cluster
+    sources, profiles = refuse_misfits(
+        settings,
+        there,
+        sources=cluster.sources if cluster else None,
+        profiles=cluster.profiles if cluster else None,
+    )
+    rates = {name: rate_of(reference) for name, reference in references.items()}
+    times = await _times(settings, control)
+    changes = plan(wanted, control, profiles=profiles, rates=rates, times=times, since=since)
+    outputs: list[Output] = []
+    if cluster is None:
+        outputs.append(publish_cluster(Cluster(sources=sources, profiles=profiles)))
+    outputs += records(changes, references, control)
+    if outputs and not dry_run:
+        await publish(settings, outputs)
+    return changes
+
+
+async def control_of_topic(settings: KafkaSettings) -> Control:
+    """What is in force, as the control topic says it."""
+    control = Control()
+    for record in await history(settings, "control"):
+        control = control.apply(record.key or b"", record.value, offset=record.offset)
+    return control
+
+
+async def _times(settings: KafkaSettings, control: Control) -> Mapping[str, int]:
+    """How far each model's event time may have come.
+
+    What the sources said last. A model that nobody spoke of recently is taken to stand where the clock of this machine
+    stands, and the five minutes that a producer may be ahead of it: later than the truth is safe, earlier is not.
+    """
+    now = time.time_ns() // 1_000_000
+    times = dict.fromkeys(control.models, now + FUTURE_MS)
+    heard: dict[str, int] = {}
+    for record in await history(settings, "profiles", since=now - RECENT_MS):
+        try:
+            said = decode(record.value or b"")
+        except FormatError:
+            continue
+        for model, ts in getattr(said, "maxima", {}).items():
+            heard[model] = max(ts, heard.get(model, ts))
+    return {**times, **heard}
+
+
+def _plain(change: Change) -> dict[str, object]:
+    layout = change.layout
+    return {
+        "model": layout.model,
+        "layout": layout.id,
+        "reference": layout.reference,
+        "from": spans.rfc3339(layout.from_ms),
+        "partition": layout.partition,
+        "new": change.before is None,
+        "differences": list(change.differences),
+    }
