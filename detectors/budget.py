@@ -4,7 +4,8 @@ Each monitor owns a share `v` of the budget, Σ v <= 1 over the *configured* mon
 `M·v·w·R` are sorted downwards and the largest k with `value_(k) >= M·A/k` alarms. If that happens, the mean over the
 list of `M·v·w·R` is at least A, and that mean less the number of panes is a supermartingale under any dependence
 between monitors: the expected number of first alarms in T panes is at most T/A. Members of an open incident leave the
-list (their value counts as 0), so an incident costs the budget once.
+list (their value counts as 0), so an incident costs the budget once; but they stay discovered and count in k, which
+opens nothing (an incident is open) and names what moved sooner: on INSECTS 11 features instead of 9 by row 11,500.
 
 Dandapanthula, Ramdas 2025, "Multiple testing in multi-stream sequential change detection".
 """
@@ -38,10 +39,11 @@ def shares(*, whole: int, parts: int, monitors: int, segmented: bool) -> tuple[f
     return 0.5 / whole, 0.5 / max(monitors - whole, 1)
 
 
-def alarms(value: Floats, *, prior: Floats, budget: float) -> tuple[Ints, Floats]:
+def alarms(value: Floats, *, prior: Floats, budget: float, discovered: int = 0) -> tuple[Ints, Floats]:
     """Monitors that alarm on this pane, strongest first, and what each of them had to reach, `A/(k·v)`.
 
-    value: (M,) evidence w·R, 0 for members of an open incident and for silent monitors; prior: (M,) shares v; budget: A.
+    value: (M,) evidence w·R, 0 for members of an open incident; prior: (M,) shares v; budget: A.
+    discovered: members of the open incident, 0 when none is open.
 
     >>> alarms(np.array([90.0, 400.0, 60.0]), prior=np.full(3, 1 / 3), budget=100.0)
     (array([1]), array([300.]))
@@ -50,11 +52,11 @@ def alarms(value: Floats, *, prior: Floats, budget: float) -> tuple[Ints, Floats
     """
     scaled = prior * value
     # Σ scaled >= k·scaled_(k): below A nothing can alarm, and nearly every pane ends here.
-    if not scaled.sum() >= budget * (1.0 - 1e-9):
+    if not scaled.sum() + discovered * scaled.max(initial=0.0) >= budget * (1.0 - 1e-9):
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     order = np.argsort(-scaled, kind="stable")
-    enough = np.flatnonzero(scaled[order] * np.arange(1, order.size + 1) >= budget)
+    enough = np.flatnonzero(scaled[order] * (discovered + np.arange(1, order.size + 1)) >= budget)
     if enough.size == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     k = int(enough[-1]) + 1
-    return order[:k], budget / (k * prior[order[:k]])
+    return order[:k], budget / ((discovered + k) * prior[order[:k]])

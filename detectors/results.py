@@ -24,7 +24,7 @@ class Alarm(NamedTuple):
     """A monitor that alarmed.
 
     view: index into `Scope.views`; feature: index into `Scope.features`, `THE_MODEL` (−1) for the model itself.
-    reason: `ABOVE_LIMIT`, `HARD_RULE` or `SILENCE`. pane: start (ms) of the pane in which it did, which differs from the
+    reason: `ABOVE_LIMIT`, `HARD_RULE` or `SILENCE`. pane: start (ms) of the pane in which it did; it differs from the
     result's start only when many empty panes were taken at once.
     renewed: it was a member of the open incident already: news for the audit, not a new alert.
     """
@@ -62,7 +62,7 @@ class ScopeResult:
     value: Σ w·R in panes, before an alarm sets it back; limit: what it must reach to alarm alone, A/v, and A for a
     member. n: events; effective_n: n over the design effect. visible_change: in reference sd, nan when there is none
     within a day, and then visible_panes says how many panes at least it would take (0: unknown, or within a day).
-    alarms: strongest first. opened, resolved: the incident's edges; a pane may both resolve one and open the next.
+    alarms: hard rules first, then the strongest. opened, resolved: the incident's edges.
     """
 
     start: int
@@ -70,7 +70,7 @@ class ScopeResult:
     status: npt.NDArray[np.int8]
     value: Floats
     limit: Floats
-    n: Floats
+    n: npt.NDArray[np.int64]
     effective_n: Floats
     visible_change: Floats
     visible_panes: Floats

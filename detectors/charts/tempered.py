@@ -63,37 +63,35 @@ class Charts:
             moved=np.zeros(size),
             events=np.zeros(size),
             latest=np.zeros(size, np.int32),
-            passages=np.zeros((PASSAGES, size), np.int32),
+            passages=np.ones((PASSAGES, size), np.int32),
             depth=np.zeros(size, np.float32),
         )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tick:
-    """What one pane said: n (M,) events per monitor; sums (D,) S; shift (D,) S − nμ; value (M,) Σ w·R after it."""
+    """What one pane said: n (M,) events per monitor; shift (D,) S − nμ; value (M,) Σ w·R after it."""
 
-    n: Floats
+    n: Ints
     shift: Floats
-    mu: Floats
     value: Floats
 
 
-def products(bets: Bets, flat: Ints) -> tuple[Floats, Floats, Floats]:
-    """n (M,), `c·table` (B,) and S = c·phi (D,) of one pane. flat: (views × width + 1,) counts that end with a zero.
+def products(bets: Bets, flat: Ints) -> tuple[Ints, Floats, Floats]:
+    """What one pane's counts are worth: n (M,), `c·table` (B,) and S = c·phi (D,).
 
-    Exact: every number is an integer times 2**-20 below 2**53 of them.
+    flat: (views × width + 1,) counts that end with a zero. Exact: all sums are integers times 2**-20.
     """
-    n = np.add.reduceat(flat, bets.edges)[::2].astype(np.float64) if bets.edges.size else np.zeros(0)
-    dense = np.matmul(flat[bets.dense_index].astype(np.float64)[:, None, :], bets.dense_table).ravel()
-    if bets.part_start.size:
-        inside = np.add.reduceat(flat[bets.part_columns], bets.part_start).astype(np.float64)
-        part_n = n[bets.part_monitor]
-        part_sums = inside * bets.part_high + (part_n - inside) * bets.part_low
-        part_tables = inside[bets.part_bets] * bets.part_bets_step + n[bets.part_bets_monitor] * bets.part_bets_low
-        return n, np.concatenate([dense, part_tables])[bets.take_bets], np.concatenate([dense, part_sums])[
-            bets.take_directions
-        ]
-    return n, dense[bets.take_bets], dense[bets.take_directions]
+    if not bets.edges.size:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    n = np.add.reduceat(flat, bets.edges)[::2]
+    found = np.matmul(flat[bets.dense_index].astype(np.float64)[:, None, :], bets.dense_table).ravel()
+    if not bets.part_start.size:
+        return n, found[bets.take_bets], found[bets.take_directions]
+    inside = np.add.reduceat(flat[bets.part_columns], bets.part_start)
+    sums = inside * bets.part_high + (n[bets.part_monitor] - inside) * bets.part_low
+    tables = inside[bets.part_bets] * bets.part_bets_step + n[bets.part_bets_monitor] * bets.part_bets_low
+    return n, np.concatenate((found, tables))[bets.take_bets], np.concatenate((found, sums))[bets.take_directions]
 
 
 def temper(bets: Bets, n: Floats) -> Floats:
@@ -102,7 +100,7 @@ def temper(bets: Bets, n: Floats) -> Floats:
     `max(1, n/n̄)`: a shock common to a pane does not average out with n.
     """
     share = np.maximum(n / bets.n_bar, 1.0)
-    return np.asarray(np.maximum((1.0 + bets.excess * share) / bets.divisor, 1.0))
+    return np.asarray(np.maximum((bets.excess * share + 1.0) / bets.divisor, 1.0))
 
 
 def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tuple[Charts, Tick]:
@@ -111,14 +109,14 @@ def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tu
     """
     n, tables, sums = products(bets, flat)
     shift = sums - n[bets.direction_monitor] * mu
-    per_bet = n[bets.bet_monitor]
+    per_bet = n[bets.bet_monitor].astype(np.float64)
     # Subtracted, hence rounded up.
     offset = np.ceil(np.log1p(bets.slope * mu[bets.bet_direction] + bets.pad) / GRAIN) * GRAIN
     step = np.minimum((tables - per_bet * offset) / temper(bets, per_bet), bets.cap)
     r = np.minimum((charts.r + (per_bet > 0)) * np.exp(step), LARGEST_R)
     moved = charts.moved + shift[bets.bet_direction]
     charts = _twins(charts, r=r, step=step, moved=moved, events=charts.events + per_bet, pane=pane)
-    return charts, Tick(n=n, shift=shift, mu=mu, value=evidence_of(bets, r))
+    return charts, Tick(n=n, shift=shift, value=evidence_of(bets, r))
 
 
 def evidence_of(bets: Bets, r: Floats) -> Floats:
@@ -126,8 +124,8 @@ def evidence_of(bets: Bets, r: Floats) -> Floats:
     return np.bincount(bets.bet_monitor, weights=bets.weight * r, minlength=bets.monitors)
 
 
-def reset(bets: Bets, charts: Charts, monitors: Ints) -> Charts:
-    """Charts in which the given monitors begin anew."""
+def reset(bets: Bets, charts: Charts, monitors: Ints, *, pane: int) -> Charts:
+    """Charts in which the given monitors begin anew after pane number `pane`."""
     if monitors.size == 0:
         return charts
     keep = ~np.isin(bets.bet_monitor, monitors)
@@ -138,40 +136,38 @@ def reset(bets: Bets, charts: Charts, monitors: Ints) -> Charts:
         moved=np.where(keep, charts.moved, 0.0),
         events=np.where(keep, charts.events, 0.0),
         latest=np.where(keep, charts.latest, 0).astype(np.int32),
-        passages=np.where(keep, charts.passages, 0).astype(np.int32),
+        passages=np.where(keep, charts.passages, pane + 1).astype(np.int32),
         depth=np.where(keep, charts.depth, 0.0).astype(np.float32),
     )
 
 
 def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Floats, pane: int) -> Charts:
     """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes."""
-    twin = charts.twin + step
-    alive = twin > 0.0
+    path = charts.twin + step
+    alive = path > 0.0
+    twin = np.maximum(path, 0.0) + 0.0  # no negative zeros
     fresh = charts.since == 0
-    # The path's minimum falls where the twin would go below 0; remember when it passed each cell of the grid.
-    depth = charts.depth + np.where(alive, 0.0, -twin).astype(np.float32)
+    # The path's minimum falls by what the twin would fall below 0; remember when it passed each cell of the grid.
+    depth = charts.depth + (twin - path).astype(np.float32)
     passages = charts.passages
     passed = depth >= ONSET_GRID
     if passed.any():
-        cells = np.where(passed, np.floor(depth / np.float32(ONSET_GRID)), np.float32(0.0))
-        depth = depth - cells * np.float32(ONSET_GRID)
-        older = passages
-        passages = np.empty_like(older)
-        for k in range(PASSAGES):
-            # One cell passed: shift by one; several at once: all of them now.
-            back = np.where(cells >= k + 1, np.int32(pane + 1), older[k])
-            shifted = older[k - 1] if k else back
-            passages[k] = np.where(passed & (cells < k + 1), shifted, back)
-    since = np.where(alive, np.where(fresh, pane, charts.since), 0).astype(np.int32)
-    latest = np.where(fresh, pane, charts.latest)
-    latest = np.where(alive, np.where(twin <= ONSET_DEPTH, np.int32(pane + 1), latest), 0).astype(np.int32)
+        cells = np.floor(depth / np.float32(ONSET_GRID))
+        depth -= cells * np.float32(ONSET_GRID)
+        shifted = np.empty_like(passages)
+        shifted[0], shifted[1:] = pane + 1, passages[:-1]
+        if cells.max() > 1.0:
+            shifted[1:][cells > np.arange(1, PASSAGES)[:, None]] = pane + 1
+        passages = np.where(passed, shifted, passages)
+    now, later = np.int32(pane), np.int32(pane + 1)
+    latest = np.where(twin <= ONSET_DEPTH, later, np.where(fresh, now, charts.latest))
     return Charts(
         r=r,
-        twin=np.where(alive, twin, 0.0),
-        since=since,
-        moved=np.where(alive, moved, 0.0),
-        events=np.where(alive, events, 0.0),
-        latest=latest,
+        twin=twin,
+        since=np.where(fresh, now, charts.since) * alive,
+        moved=moved * alive + 0.0,
+        events=events * alive,
+        latest=latest * alive,
         passages=passages,
         depth=depth,
     )

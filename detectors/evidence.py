@@ -1,0 +1,156 @@
+"""What an alarm says: which direction moved, by how much, since when (DETECTION 2, Report at the alarm).
+
+The winning bet is the one with the largest w·R. *Onset*: where its CUSUM twin began; the onset set holds every start
+whose sum is within 4.6 of the largest (it covers the truth in 95–100 %). *Size*: `Σ(S − nμ)/Σn` of the twin with
+`± √(2·deff/N·log(2(k+2)/.1))`, k panes since the onset, an interval that is valid at a data-dependent time.
+*Direction*: the winner's; if that is one of location, scale, skew and tails, the one of the four that moved most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import FeatureSpec
+from detectors.charts.bets import FOUR, Bets, Learned
+from detectors.charts.tempered import PASSAGES, Charts
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+#: The profile over a long stretch is averaged over at most so many of its panes.
+_SAMPLES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One alarm in numbers. direction, winner: flat indices; onset, low, high: pane numbers; words: `location up`.
+
+    moved: signed size in sd of the direction, what the resolve rule watches; winner_moved: the same of the winner.
+    """
+
+    words: str
+    direction: int
+    winner: int
+    moved: float
+    winner_moved: float
+    size: float
+    size_low: float
+    size_high: float
+    unit: str
+    onset: int
+    onset_low: int
+    onset_high: int
+    n: int
+    effective_n: float
+    note: str = ""
+
+
+def find(
+    bets: Bets, charts: Charts, learned: Learned, *, monitor: int, pane: int, profile: Callable[[int], Floats]
+) -> Finding:
+    """What the alarm of one monitor says, from the charts before they are set back.
+
+    pane: number of the pane it alarmed in; profile(pane number) -> μ (D,).
+    """
+    first = int(bets.direction_start[monitor])
+    run = slice(int(bets.bet_start[monitor]), int(bets.bet_start[monitor + 1]))
+    strength = bets.weight[run] * charts.r[run]
+    best = run.start + int(np.argmax(strength))
+    winner = int(bets.bet_direction[best])
+    named = _named(bets, charts, learned, run=run, best=best, first=first)
+    direction = int(bets.bet_direction[named])
+    local = direction - first
+    n = float(charts.events[named])
+    moved = float(charts.moved[named]) / max(n, 1.0)
+    onset = int(charts.since[best]) or pane
+    deff = float(bets.deff[direction])
+    width = _half_width(deff=deff, n=n, panes=pane - (int(charts.since[named]) or pane))
+    name = learned.names[local]
+    size, low, high, unit, note = moved, moved - width, moved + width, "sd", ""
+    if learned.kinds[local] != "shape":
+        step = max(1, (pane - onset + 1) // _SAMPLES)
+        mu = float(np.mean([profile(at)[direction] for at in range(onset, pane + 1, step)]))
+        q = float(learned.q[local])
+        deviation = (q * (1.0 - q)) ** 0.5
+        expected = min(max(q + deviation * mu, 0.0), 1.0)
+        size = min(max(expected + deviation * moved, 0.0), 1.0)
+        width *= (size * (1.0 - size)) ** 0.5
+        low, high, unit = max(0.0, size - width), min(1.0, size + width), "share"
+        note = f"share {expected:.4g} in the reference"
+    winner_n = max(float(charts.events[best]), 1.0)
+    return Finding(
+        words=f"{name} {'up' if moved >= 0 else 'down'}",
+        direction=direction,
+        winner=winner,
+        moved=moved,
+        winner_moved=float(charts.moved[best]) / winner_n,
+        size=size,
+        size_low=low,
+        size_high=high,
+        unit=unit,
+        onset=onset,
+        onset_low=min(int(charts.passages[PASSAGES - 1, best]), onset),
+        onset_high=max(onset, min(int(charts.latest[best]), pane)),
+        n=int(n),
+        effective_n=n / deff,
+        note=note,
+    )
+
+
+def raw_shift(spec: FeatureSpec, counts: Ints, moved: float) -> float | None:
+    """What a move of `moved` normal-score sd is in the feature's own unit, by the reference's quantiles.
+
+    counts: (columns,) of the reference. The mean over the value bins of `x(z + moved) − x(z)`, x linear in z between
+    the edges; None when the feature has a single value.
+
+    >>> spec = FeatureSpec(name="x", kind="numeric", edges=(-1.0, 0.0, 1.0), low=-3.0, high=3.0)
+    >>> round(raw_shift(spec, np.array([16, 34, 34, 16, 0, 0, 0, 0]), 0.5), 2)
+    0.5
+    """
+    inside = counts[: spec.value_bins].astype(float)
+    if inside.sum() == 0 or spec.low == spec.high:
+        return None
+    p = inside / inside.sum()
+    standard = NormalDist()
+    upto = np.clip(np.cumsum(p), 1e-3, 1.0 - 1e-3)
+    z_edges = np.array([standard.inv_cdf(1e-3), *(standard.inv_cdf(float(share)) for share in upto)])
+    x_edges = np.array([spec.low, *spec.edges, spec.high])
+    middle = np.array([standard.inv_cdf(float(share)) for share in np.clip(np.cumsum(p) - p / 2, 1e-3, 1 - 1e-3)])
+    before, after = np.interp(middle, z_edges, x_edges), np.interp(middle + moved, z_edges, x_edges)
+    return float(np.sum(p * (after - before)))
+
+
+def _half_width(*, deff: float, n: float, panes: int) -> float:
+    """√(2·deff/N·log(2(k+2)/.1)): a union over the k+2 places where the change may have begun."""
+    return float(np.sqrt(2.0 * deff / max(n, 1.0) * np.log(2.0 * (panes + 2) / 0.1)))
+
+
+def _named(bets: Bets, charts: Charts, learned: Learned, *, run: slice, best: int, first: int) -> int:
+    """The bet that the alarm is named after.
+
+    Among the four shape directions each is judged by its strongest bet, and what moved most, less its own standard
+    error, names the alarm: a twin of one pane would else win by noise.
+    """
+    if learned.names[int(bets.bet_direction[best]) - first] not in FOUR:
+        return best
+    chosen, largest = best, -np.inf
+    for local, name in enumerate(learned.names):
+        if name not in FOUR:
+            continue
+        of_direction = run.start + np.flatnonzero(bets.bet_direction[run] == first + local)
+        if of_direction.size == 0:
+            continue
+        bet = int(of_direction[np.argmax(bets.weight[of_direction] * charts.r[of_direction])])
+        n = float(charts.events[bet])
+        if n == 0:
+            continue
+        lower = abs(float(charts.moved[bet])) / n - float(np.sqrt(bets.deff[first + local] / n))
+        if lower > largest:
+            chosen, largest = bet, lower
+    return chosen

@@ -1,0 +1,197 @@
+"""What a reference and a layout say about each monitor, made ready: learned numbers, notes, who may page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import FeatureSpec
+from detectors.charts.bets import Bets, Learned
+from detectors.charts.tempered import temper
+from detectors.design_effect import deff_at, n_bar_at, tempering
+from detectors.references import FeatureReference, Reference
+from detectors.rules import CLUSTERS, LEAST_EVENTS, REFERENCE_SHARE, ShareRules
+from detectors.visible import visible_change
+from schemas.layouts import Layout, View
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Monitors:
+    """All monitors (M,) of a layout, views outermost. counts: the reference's counts by column of each.
+
+    rules: the default hard rules; notes: what a reader must know of each, "" for nothing; typical_n, typical_panes
+    (V,): events and non-empty panes of a day of the reference, 0 where unknown.
+    """
+
+    learned: tuple[Learned, ...]
+    specs: tuple[FeatureSpec, ...]
+    counts: tuple[Ints, ...]
+    rules: ShareRules
+    notes: tuple[str, ...]
+    typical_n: Floats
+    typical_panes: Floats
+
+
+def learn(reference: Reference, layout: Layout) -> Monitors:
+    """Monitors of a layout, from its reference. A view without a reference of its own: a version takes the model's
+    and says so; a segment's charts are silent, for another segment is no yardstick.
+    """
+    width, places = reference.table.width, reference.table.features
+    learned: list[Learned] = []
+    specs: list[FeatureSpec] = []
+    counts: list[Ints] = []
+    notes: list[str] = []
+    deffs: list[dict[str, float]] = []
+    for row, view in enumerate(layout.views):
+        own = reference.views.get(view)
+        of_view = own or reference.views[View()]
+        for name in layout.monitored:
+            spec = next(spec for spec in reference.specs if spec.name == name)
+            feature = of_view.features[name]
+            one, deff = _learned(feature, layout, first=row * width + places[name].start)
+            borrowed = own is None and bool(view.column)
+            if borrowed and view.column != "version":
+                one = replace(one, n=0.0)
+            learned.append(one)
+            specs.append(spec)
+            counts.append(feature.counts)
+            deffs.append(deff)
+            notes.append(_note(one, reference=reference, layout=layout, borrowed=borrowed))
+    rows = [(reference.views.get(view) or reference.views[View()]).n for view in layout.views]
+    shown = [row if view in reference.views else 0 for row, view in zip(rows, layout.views, strict=True)]
+    a_day = np.array(shown, dtype=float) / max(reference.days, 1e-9) if reference.days > 0 else np.zeros(len(rows))
+    per_day = max(DAY_MS, layout.pane_ms)
+    a_day *= per_day / DAY_MS
+    return Monitors(
+        learned=tuple(learned),
+        specs=tuple(specs),
+        counts=tuple(counts),
+        rules=_share_rules(learned, specs, counts, deffs, layout=layout, zero=len(layout.views) * width),
+        notes=tuple(notes),
+        typical_n=a_day,
+        typical_panes=np.minimum(per_day / layout.pane_ms, np.maximum(a_day, 1.0)),
+    )
+
+
+def main_directions(bets: Bets, learned: tuple[Learned, ...]) -> tuple[Ints, Ints]:
+    """Each monitor's main direction (M,), flat, −1 when it has none, and its upward bets (M, 3), −1 where none.
+
+    Location of a number, the most frequent level of a category, else the first direction.
+    """
+    main = np.full(len(learned), -1, dtype=np.int64)
+    upward = np.full((len(learned), 3), -1, dtype=np.int64)
+    for m, one in enumerate(learned):
+        if not one.names:
+            continue
+        main[m] = bets.direction_start[m] + (one.names.index("location") if "location" in one.names else 0)
+        run = np.arange(bets.bet_start[m], bets.bet_start[m + 1])
+        found = run[(bets.bet_direction[run] == main[m]) & (bets.sign[run] > 0)]
+        upward[m, : found.size] = found
+    return main, upward
+
+
+def visible_today(
+    bets: Bets, *, main: Ints, upward: Ints, limit: Floats, n_day: Floats, panes: Floats
+) -> tuple[Floats, Floats]:
+    """Smallest visible change of each monitor (M,) on a day of n_day events in `panes` non-empty panes, see `visible`.
+
+    nan where a monitor has no bets on its main direction or the day is unknown.
+    """
+    if upward.shape[0] == 0:
+        return np.zeros(0), np.zeros(0)
+    if bets.size == 0:
+        return np.full(upward.shape[0], np.nan), np.zeros(upward.shape[0])
+    live = (upward >= 0) & (n_day > 0)[:, None]
+    at = np.where(live, upward, 0)
+    typical = (n_day / np.maximum(panes, 1.0))[:, None]
+    share = np.maximum(typical / bets.n_bar[at], 1.0)
+    kappa = np.maximum((1.0 + bets.excess[at] * share) / bets.divisor[at], 1.0)
+    return visible_change(
+        fraction=bets.fraction[at],
+        weight=np.where(live, bets.weight[at], 0.0),
+        cap=bets.cap[at],
+        kappa=kappa,
+        tolerance=bets.tolerance[at[:, 0]],
+        deff=bets.deff[np.maximum(main, 0)],
+        limit=limit,
+        n_day=n_day,
+        panes=panes,
+    )
+
+
+def _learned(feature: FeatureReference, layout: Layout, *, first: int) -> tuple[Learned, dict[str, float]]:
+    along = feature.directions
+    deff = deff_at(feature.scales_ms, feature.v, layout.pane_ms)
+    temper = tempering(along, deff)
+    one = Learned(
+        first=first,
+        names=along.names,
+        kinds=along.kinds,
+        phi=along.phi,
+        q=along.q,
+        upward=along.upward_only,
+        weights=along.weights,
+        profile=feature.profile,
+        n=float(feature.n),
+        deff=deff,
+        temper=temper,
+        n_bar=np.full(len(along.names), n_bar_at(feature.scales_ms, feature.n_bar, layout.pane_ms)),
+    )
+    return one, dict(zip(along.names, temper.tolist(), strict=True))
+
+
+def _note(one: Learned, *, reference: Reference, layout: Layout, borrowed: bool) -> str:
+    parts = []
+    if reference.provisional:
+        parts.append(f"provisional reference: {reference.provisional}")
+    if one.n == 0:
+        parts.append("no reference of its own: silent" if borrowed else "no reference rows: silent")
+    elif borrowed:
+        parts.append("compared with the whole model's reference")
+    silent = [name for name, quiet in zip(one.names, one.silent, strict=True) if quiet]
+    if silent and one.n:
+        kept = "all directions" if len(silent) == len(one.names) else ", ".join(silent[:4])
+        kept += f" and {len(silent) - 4} more" if 4 < len(silent) < len(one.names) else ""
+        parts.append(f"too few effective reference rows, silent: {kept}")
+    wide = one.widened & ~one.silent & (one.tolerance(layout.tolerance) > layout.tolerance)
+    if wide.any():
+        most = float(one.tolerance(layout.tolerance)[wide].max())
+        parts.append(f"tolerance widened to {most:.2g} sd by the size of the reference ({int(one.n)} rows)")
+    return "; ".join(parts)
+
+
+def _share_rules(
+    learned: list[Learned],
+    specs: list[FeatureSpec],
+    counts: list[Ints],
+    deffs: list[dict[str, float]],
+    *,
+    layout: Layout,
+    zero: int,
+) -> ShareRules:
+    size, features = len(learned), len(layout.monitored)
+    parts = np.full((2, 2, size), zero, dtype=np.int64)  # (column, rule, monitor)
+    need, judged = np.full((2, size), LEAST_EVENTS), np.zeros((2, size), dtype=bool)
+    for m, (one, spec, found, deff) in enumerate(zip(learned, specs, counts, deffs, strict=True)):
+        place = {name: i for i, name in enumerate(spec.columns) if i >= spec.value_bins}
+        total = max(int(found.sum()), 1)
+        pairs = (("missing", "non_finite"), ("below", "above") if spec.kind == "numeric" else ("unseen",))
+        for rule, names in enumerate(pairs):
+            here = [place[name] for name in names if name in place]
+            parts[: len(here), rule, m] = [one.first + i for i in here]
+            clustered = max([deff.get(name, 1.0) for name in names])
+            need[rule, m] = max(LEAST_EVENTS, CLUSTERS * clustered)
+            judged[rule, m] = found[here].sum() <= REFERENCE_SHARE * total and found.sum() > 0
+    return ShareRules(parts=parts, need=need, judged=judged, model=np.arange(size) % max(features, 1))
+
+
+__all__ = ["Monitors", "learn", "main_directions", "temper", "visible_today"]
