@@ -159,7 +159,8 @@ class _Lookup:
 
     def __init__(self, spec: FeatureSpec) -> None:
         # x < low is x <= the float before low: `below` and `above` become ordinary bins.
-        before = np.nextafter(spec.low, -np.inf)
+        with np.errstate(over="ignore"):
+            before = np.nextafter(spec.low, -np.inf)
         self.edges = np.array([before, *spec.edges, spec.high], dtype=np.float64)
         inner = np.array(spec.edges if spec.edges else (spec.low, spec.high))
         with np.errstate(over="ignore"):
@@ -181,7 +182,7 @@ class _Lookup:
 
     def _lay(self, lowest: float, span: float, octave: int) -> None:
         unit = max(span * 2.0**-octave, 1e-290)
-        self.origin = lowest - unit
+        self.origin = max(lowest - unit, -float(np.finfo(np.float64).max))
         self.least, self.most = unit / 2.0, min(span * 1.25, 1e308) + unit
         ends = np.array([self.least, self.most]).view(np.int64)
         self.first = int(ends[0])

@@ -175,8 +175,8 @@ def _levels(spec: FeatureSpec, counts: Ints) -> list[_Part]:
 
 def _indicator(name: str, kind: str, columns: list[int], counts: Ints) -> _Part:
     share = (float(counts[columns].sum()) + 0.5) / (float(counts.sum()) + 1.0)
-    # Floored on both sides: a share of .999 is a rare absence.
-    q = min(max(share, FLOOR), 1.0 - FLOOR)
+    # Floored on both sides: a share of .999 is a rare absence. In 2**-40: the file keeps it exactly.
+    q = float(np.ldexp(np.rint(np.ldexp(min(max(share, FLOOR), 1.0 - FLOOR), 40)), -40))
     deviation = np.sqrt(q * (1.0 - q))
     phi = np.full(counts.size, -q / deviation)
     phi[columns] = (1.0 - q) / deviation

@@ -194,8 +194,9 @@ def fixed_point_of(largest: float) -> tuple[float, int]:
     """
     if largest == 0.0:
         return 4.0, 38
-    exponent = min(int(np.frexp(largest)[1]) + 2, 1022)
-    return float(np.ldexp(1.0, exponent)), int(np.clip(40 - exponent, -1000, 1000))
+    exponent = int(np.frexp(largest)[1]) + 2
+    clip = float(np.ldexp(1.0, exponent)) if exponent < 1024 else float(np.finfo(np.float64).max)
+    return clip, int(np.clip(40 - exponent, -1000, 1000))
 
 
 def _hashes(numbers: Ints) -> Hashes:

@@ -87,9 +87,9 @@ def _dependence(feature: FeatureReference) -> list[str]:
     for pane_ms, name in _PANES:
         deff = float(deff_at(feature.scales_ms, feature.v, pane_ms)[at])
         rows = n_bar_at(feature.scales_ms, feature.n_bar, pane_ms)
-        parts.append(
-            f"a pane of {name} with {rows:,.0f} events counts as {max(rows / deff, 0.1):,.3g} independent ones"
-        )
+        worth = rows / deff
+        count = f"{worth:,.0f} independent ones" if worth >= 1.5 else "one independent event"
+        parts.append(f"a pane of {name} with {rows:,.0f} events counts as {count}")
     rows_worth = feature.n / deff_at(feature.scales_ms, feature.v, _PANES[0][0])
     silent = [name for name, n in zip(feature.directions.names, rows_worth, strict=True) if n < SILENT_BELOW]
     widened = [
