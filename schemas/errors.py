@@ -7,7 +7,8 @@ TriplineError
 ├── ProtocolBroken         source ranges do not join, digests differ; exit 71, never continue
 ├── PositionLost           a position outside the log; exit 72, the operator decides (`--accept-gap`)
 ├── LateLayout             a layout was learned after its time; exit 73, restart with it in place
-└── BrokerUnavailable      Kafka does not answer in the time allowed; exit 70, the supervisor restarts
+├── BrokerUnavailable      Kafka does not answer in the time allowed; exit 70, the supervisor restarts
+└── TaskTaken              another worker owns the task now; exit 70, the supervisor restarts
 
 A bad *record* is never an exception outside the decoder: it is a `DropReason` and a dead letter.
 """
@@ -46,6 +47,12 @@ class FormatError(TriplineError):
 
 class BrokerUnavailable(TriplineError):
     """Kafka did not answer in the time allowed."""
+
+    exit_code = 70
+
+
+class TaskTaken(TriplineError):
+    """Another worker owns a task of ours: this one was given up for dead. Nothing of it was counted twice."""
 
     exit_code = 70
 

@@ -1,0 +1,256 @@
+"""How a task comes back: fence, barrier, changelog, replay, position. In that order, for all tasks assigned at once.
+
+Why all at once: a hanging transaction of one task may hide the end of `profiles` from another; `start` of every
+producer ends them all before anyone waits. Nothing here runs inside a rebalance callback (no heartbeats there).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.errors import BrokerUnavailable, PositionLost
+from streamer.core.control import Control
+from streamer.core.records import Record
+from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.stages import Stage
+from streamer.kafka.transactions import Ledger
+
+log = logging.getLogger(__name__)
+
+#: A piece of a log that is handed to `replay` at once.
+_PIECE = 1_000
+
+
+async def restore_tasks(
+    settings: KafkaSettings,
+    stage: Stage,
+    control: Control,
+    ledgers: Mapping[int, Ledger],
+    *,
+    profiles: int,
+) -> AsyncGenerator[tuple[int, Any], None]:
+    """Yield (partition, state) of each task as soon as it is ready. profiles: partitions of the spread outputs.
+
+    Raises `PositionLost`, and whatever the stage raises on what it reads.
+    """
+    await asyncio.gather(*(ledger.start() for ledger in ledgers.values()))
+    async with _open_reader(settings, f"{stage.name}-restore") as reader:
+        session = _Session(settings, stage, control, reader)
+        if not settings.embedded:
+            await session.pass_barriers(ledgers, profiles=profiles)
+        kept = await session.read_changelogs(list(ledgers))
+        for partition in ledgers:
+            yield partition, await session.state_of(partition, kept.pop(partition))
+
+
+def outputs_of(settings: KafkaSettings, stage: Stage, partition: int, *, profiles: int) -> list[TopicPartition]:
+    """Every output partition of a task."""
+    own = [TopicPartition(settings.topic(name), partition) for name in stage.writes]
+    spread = [TopicPartition(settings.topic(name), q) for name in stage.spreads for q in range(profiles)]
+    return [TopicPartition(settings.changelog(stage.name), partition), *own, *spread]
+
+
+async def read_between(
+    reader: aiokafka.AIOKafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]], *, stall_s: float = 60.0
+) -> AsyncIterator[tuple[TopicPartition, list[Record]]]:
+    """Records of each partition from its first bound up to before its second, in pieces; returns at the end of all.
+
+    The consumer must have no group. Offsets may have holes, so the end is where the consumer's position says.
+    `BrokerUnavailable` when nothing moves for `stall_s`.
+    """
+    left = {at: end for at, (begin, end) in bounds.items() if begin < end}
+    if not left:
+        return
+    reader.assign(list(left))
+    for at in left:
+        reader.seek(at, bounds[at][0])
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + stall_s
+    while left:
+        got = await reader.getmany(timeout_ms=200, max_records=_PIECE)
+        for at, records in got.items():
+            if at in left:
+                yield at, [record for record in records if record.offset < left[at]]
+        passed = [at for at, end in left.items() if await reader.position(at) >= end]
+        for at in passed:
+            del left[at]
+            reader.pause(at)
+        if got or passed:
+            deadline = clock() + stall_s
+        elif clock() > deadline:
+            raise BrokerUnavailable(f"reading {', '.join(map(str, left))}: nothing for {stall_s:g} s")
+
+
+async def ends_of(reader: aiokafka.AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where a read_committed consumer could read to now (last stable offset)."""
+    ends: dict[TopicPartition, int] = await reader.end_offsets(list(partitions)) if partitions else {}
+    return ends
+
+
+def position_lost(at: TopicPartition, *, position: int, begin: int, end: int) -> PositionLost:
+    """The error that says what is gone, with both offsets, and what an operator can do."""
+    where = "before the log's start" if position < begin else "past the log's end"
+    return PositionLost(
+        f"{at.topic}/{at.partition}: position {position} lies {where} ({begin} to {end}); "
+        "`tripline run --accept-gap` goes on at the log's start and records what was not counted"
+    )
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One restore of some tasks of one stage, with one consumer."""
+
+    settings: KafkaSettings
+    stage: Stage
+    control: Control
+    reader: aiokafka.AIOKafkaConsumer
+
+    async def pass_barriers(self, ledgers: Mapping[int, Ledger], *, profiles: int) -> None:
+        passed = await asyncio.gather(
+            *(
+                ledger.abort_everywhere(outputs_of(self.settings, self.stage, partition, profiles=profiles))
+                for partition, ledger in ledgers.items()
+            )
+        )
+        behind: dict[TopicPartition, int] = {}
+        for offsets in passed:
+            for at, offset in offsets.items():
+                behind[at] = max(offset, behind.get(at, -1))
+        wait = 0.005
+        async with asyncio.timeout(self.settings.broker_timeout_s):
+            while behind:
+                ends = await ends_of(self.reader, list(behind))
+                behind = {at: offset for at, offset in behind.items() if ends[at] <= offset}
+                if behind:
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 1.5, 0.1)
+
+    async def read_changelogs(self, partitions: Sequence[int]) -> dict[int, dict[bytes, bytes]]:
+        """Latest value of each key, in the order of the last writes."""
+        name = self.settings.changelog(self.stage.name)
+        logs = [TopicPartition(name, partition) for partition in partitions]
+        begins, ends = await self.reader.beginning_offsets(logs), await ends_of(self.reader, logs)
+        kept: dict[int, dict[bytes, bytes]] = {partition: {} for partition in partitions}
+        bounds = {at: (begins[at], ends[at]) for at in logs}
+        async for at, records in read_between(self.reader, bounds, stall_s=self.settings.broker_timeout_s):
+            latest = kept[at.partition]
+            for record in records:
+                key, value = record.key or b"", record.value
+                latest.pop(key, None)
+                if value is not None:
+                    latest[key] = value
+        return kept
+
+    async def state_of(self, partition: int, kept: Mapping[bytes, bytes]) -> Any:
+        if kept:
+            state = self.stage.restore(self.control, partition, kept.items())
+        else:
+            state = self.stage.start(self.control, partition, await self.first_positions(partition))
+        state = await self.inside_the_log(partition, state)
+        since = self.stage.replay_from(state)
+        if since is not None:
+            state = await self.replay(partition, state, since=since)
+        self.stage.verify(state)
+        return state
+
+    async def first_positions(self, partition: int) -> dict[str, int]:
+        start = self.stage.begins or self.settings.start
+        found = {}
+        for name in self.stage.inputs:
+            at = TopicPartition(self.settings.topic(name), partition)
+            begin, end = await self.log_of(at)
+            if isinstance(start, int):
+                later = (await self.reader.offsets_for_times({at: start}))[at]
+                found[name] = end if later is None else later.offset
+            else:
+                found[name] = begin if start == "earliest" else end
+        log.info("%s/%d: no position yet, starts at %s", self.stage.name, partition, found)
+        return found
+
+    async def inside_the_log(self, partition: int, state: Any) -> Any:
+        """The state as it is when the log still holds its positions; moved, or `PositionLost`, when not."""
+        moved = {}
+        for name, position in self.stage.positions(state).items():
+            at = TopicPartition(self.settings.topic(name), partition)
+            begin, end = await self.log_of(at)
+            if position > end:
+                # A broker's crash may set the stable end back for a while: what counts is the log's own end.
+                async with _open_reader(self.settings, f"{self.stage.name}-ends", committed=False) as raw:
+                    end = (await raw.end_offsets([at]))[at]
+            if begin <= position <= end:
+                continue
+            lost = position_lost(at, position=position, begin=begin, end=end)
+            if not self.settings.accept_gap:
+                raise lost
+            log.warning("%s; accepted by --accept-gap", lost)
+            moved[name] = begin
+        return self.stage.moved(state, moved) if moved else state
+
+    async def replay(self, partition: int, state: Any, *, since: int) -> Any:
+        (name,) = self.stage.inputs
+        at = TopicPartition(self.settings.topic(name), partition)
+        begin, until = (await self.log_of(at))[0], self.stage.positions(state)[name]
+        if since < begin:
+            # Retention is shorter than an open pane: its events cannot be counted again.
+            raise position_lost(at, position=since, begin=begin, end=until)
+        pieces = read_between(self.reader, {at: (since, until)}, stall_s=self.settings.broker_timeout_s)
+        async for _, records in pieces:
+            state = self.stage.replay(self.control, state, records)
+        return state
+
+    async def log_of(self, at: TopicPartition) -> tuple[int, int]:
+        """Start and stable end of a log."""
+        return (await self.reader.beginning_offsets([at]))[at], (await ends_of(self.reader, [at]))[at]
+
+
+@contextlib.asynccontextmanager
+async def _open_reader(
+    settings: KafkaSettings, role: str, *, committed: bool = True
+) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    """A consumer without a group, for the length of a `with` block."""
+    reader = settings.consumer(role=role, committed=committed, auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    try:
+        await start_client(settings, reader)
+        yield reader
+    except KafkaError as error:
+        message = f"{role}: Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}"
+        raise BrokerUnavailable(message) from error
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"{role}: Kafka at {settings.bootstrap_servers} does not get on") from error
+    finally:
+        with contextlib.suppress(asyncio.TimeoutError, KafkaError):
+            await asyncio.wait_for(reader.stop(), 2.0)
+
+
+async def start_client(settings: KafkaSettings, client: aiokafka.AIOKafkaConsumer) -> None:
+    """Start a client, again and again while the broker is away; `BrokerUnavailable` after `broker_timeout_s`."""
+    wait, said = 0.1, False
+    try:
+        async with asyncio.timeout(settings.broker_timeout_s):
+            while True:
+                try:
+                    await client.start()
+                    return
+                except (KafkaError, OSError) as error:
+                    if not said:
+                        log.warning(
+                            "Kafka at %s does not answer (%s); trying for %g s",
+                            settings.bootstrap_servers,
+                            error,
+                            settings.broker_timeout_s,
+                        )
+                        said = True
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, 2.0)
+    except TimeoutError as error:
+        silent = f"no answer for {settings.broker_timeout_s:g} s"
+        raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {silent}") from error

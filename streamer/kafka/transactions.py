@@ -1,0 +1,99 @@
+"""One transactional producer per task: a batch's outputs, its state and its position become visible together or never.
+
+Why one per task and not per worker: `producer.start()` of a task's new owner fences the old one, task by task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+
+from schemas.errors import BrokerUnavailable, TaskTaken, TriplineError
+from streamer.core.records import Output
+from streamer.kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+#: Key of the records of the aborted transaction; no committed reader ever sees one.
+BARRIER_KEY = b"barrier"
+
+
+class Ledger:
+    """Where task `partition` of `stage` writes: `start` fences earlier owners, `write` is one transaction."""
+
+    def __init__(self, settings: KafkaSettings, *, stage: str, partition: int) -> None:
+        self._settings, self._partition = settings, partition
+        self._changelog = settings.changelog(stage)
+        self.name = f"{stage}/{partition}"
+        self._producer: aiokafka.AIOKafkaProducer = settings.producer(
+            role=f"{stage}-{partition}", transactional_id=f"{settings.app}.{stage}.{partition}"
+        )
+
+    async def start(self) -> None:
+        """Take the task: from here on an earlier owner's commits fail."""
+        async with self._bounded("start of the producer"):
+            await self._producer.start()
+
+    async def write(self, outputs: Iterable[Output]) -> None:
+        """One transaction. `TaskTaken` when another worker has the task, `BrokerUnavailable` on any other failure."""
+        async with self._bounded("transaction"):
+            await self._producer.begin_transaction()
+            sent = [
+                await self._producer.send(
+                    self._changelog if topic == "changelog" else self._settings.topic(topic),
+                    value,
+                    key,
+                    self._partition if partition is None else partition,
+                    headers=headers,
+                )
+                for topic, key, value, partition, headers in outputs
+            ]
+            # Every future, before the commit: a batch that failed would otherwise be left out of it silently.
+            for future in sent:
+                await future
+            await self._producer.commit_transaction()
+
+    async def abort_everywhere(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """One record to each of `partitions`, aborted; their offsets. Readers pass them when the markers are written.
+
+        Why: the markers of a transaction that was committed before a broker's crash may be lost, and the next commit
+        of the same producer id would then make its records visible a second time (DESIGN 2, trap 1).
+        """
+        async with self._bounded("barrier"):
+            await self._producer.begin_transaction()
+            sent = {
+                at: await self._producer.send(at.topic, b"", BARRIER_KEY, partition=at.partition) for at in partitions
+            }
+            offsets = {at: (await future).offset for at, future in sent.items()}
+            await self._producer.abort_transaction()
+            return offsets
+
+    async def stop(self) -> None:
+        """Close connections; gives up after a second, for with the broker down it would not end."""
+        with contextlib.suppress(asyncio.TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(self._producer.stop(), 1.0)
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self, what: str):  # type: ignore[no-untyped-def]
+        try:
+            async with asyncio.timeout(self._settings.broker_timeout_s):
+                yield
+        except TriplineError:
+            raise
+        except Exception as error:
+            raise _explained(f"task {self.name}: {what}", error, self._settings) from error
+
+
+def _explained(what: str, error: Exception, settings: KafkaSettings) -> TriplineError:
+    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
+        return TaskTaken(f"{what}: another worker has taken it ({type(error).__name__})")
+    if isinstance(error, TimeoutError):
+        silent = f"no answer for {settings.broker_timeout_s:g} s"
+        return BrokerUnavailable(f"{what}: Kafka at {settings.bootstrap_servers}: {silent}")
+    return BrokerUnavailable(f"{what}: Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}")
