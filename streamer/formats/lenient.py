@@ -18,7 +18,7 @@ from schemas.events import DropReason
 from streamer.formats.shapes import OUTPUTS, TAG, Shape, Shapes
 
 #: A shorter value is not looked at: it cannot be nested deeper than a decoder can go.
-_LOOK_FROM = 1024
+LOOK_FROM = 1024
 #: An integer of more digits is beyond every float.
 _DIGITS = 320
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -67,11 +67,23 @@ def too_deep(value: bytes, limit: int) -> bool:
     >>> too_deep(b"[" * 2000, 32), too_deep(b'{"a": "' + b"[" * 2000 + b'"}', 32)
     (True, False)
     """
-    if len(value) < _LOOK_FROM or value.count(b"[") + value.count(b"{") <= limit:
+    if len(value) < LOOK_FROM or value.count(b"[") + value.count(b"{") <= limit:
         return False
     brackets = _STRINGS.sub(b"", value).translate(None, _NOT_BRACKETS)
     depth = np.cumsum(_STEP[np.frombuffer(brackets, dtype=np.uint8)])
     return bool(depth.size and depth.max() > limit)
+
+
+def as_float(value: float) -> float:
+    """A number as a float; an integer beyond every float is infinite, as 1e400 is.
+
+    >>> as_float(10**400), as_float(-(10**400)), as_float(7)
+    (inf, -inf, 7.0)
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def parse_native(value: bytes) -> dict[str, object]:
@@ -184,11 +196,8 @@ def _plain(raw: object) -> object:
 
 
 def _number(value: Any) -> float:
-    """A number as a float; what is not finite, or beyond every float, is ±inf: NaN would say "missing"."""
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
+    """A number as a float; what is not finite is ±inf: NaN would say "missing"."""
+    number = as_float(value)
     return math.inf if math.isnan(number) else number
 
 

@@ -63,9 +63,9 @@ class NativeFormat:
         shape, row, notes = parse(event, self.shapes, hint=hint)
         for kind, _, name in notes:
             if kind == "unknown":
-                seen = self.strangers.setdefault(shape.model, set(shape.strangers))
-                if len(seen) < STRANGERS and len(name) <= shape.sketch.string_length:
-                    seen.add(name)
+                seen = self.strangers.get(shape.model) or set(shape.strangers)
+                if name not in seen and len(seen) < STRANGERS and len(name) <= shape.sketch.string_length:
+                    self.strangers[shape.model] = seen | {name}
         return shape, row, notes
 
 

@@ -14,7 +14,7 @@ import msgspec
 from schemas.events import DropReason
 from streamer.core.records import Record
 from streamer.formats.lenient import Refused
-from streamer.formats.shapes import Shape
+from streamer.formats.shapes import Shape, Shapes
 
 
 class Refusal(NamedTuple):
@@ -48,6 +48,11 @@ class Format(Protocol):
 
     def decode(self, records: Sequence[Record], values: Sequence[bytes]) -> Decoded:
         """Rows of `values`, which are those of `records`."""
+        ...
+
+    @property
+    def shapes(self) -> Shapes:
+        """The structs that its rows are instances of."""
         ...
 
     @property

@@ -1,0 +1,205 @@
+"""What stage 1 makes of `Control`: for each layout the tables that it is counted into, for each input its decoder.
+
+Why: everything that does not depend on a record is worked out once per change of the control topic, not per batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import Binner, FeatureSpec
+from detectors.profiles import Table
+from schemas.errors import ReferenceFileError
+from schemas.layouts import Layout, Limits
+from streamer.core.control import Control
+from streamer.core.identities import salt
+from streamer.formats.shapes import Kind, Sketch, Wire
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+#: Outputs of a prediction that a reference may know, as features of that name.
+NUMERIC_OUTPUTS, CATEGORICAL_OUTPUTS = ("score", "value"), ("label",)
+_WORDS = frozenset({"true", "false"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """How rows of one layout are counted."""
+
+    layout: Layout
+    id: str
+    table: Table
+    binner: Binner
+
+    @cached_property
+    def numeric(self) -> tuple[str, ...]:
+        """Names of the numeric features, in order."""
+        return tuple(spec.name for spec in self.table.numeric)
+
+    @cached_property
+    def categorical(self) -> tuple[str, ...]:
+        """Names of the categorical features, in order."""
+        return tuple(spec.name for spec in self.table.categorical)
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """Features that are outputs of the prediction, not entries of `features`."""
+        names = (*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS) if self.layout.kind == "predictions" else ()
+        return frozenset(names) & {spec.name for spec in self.table.specs}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelPlan:
+    """The layouts of one model of one kind, ascending. waiting: from_ms of layouts whose reference is not here yet."""
+
+    model: str
+    plans: tuple[Plan, ...]
+    waiting: tuple[int, ...]
+    sketch: Sketch
+    salt: int = field(init=False)
+    from_ms: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "salt", salt(self.model))
+        object.__setattr__(self, "from_ms", np.array([p.layout.from_ms for p in self.plans], dtype=np.int64))
+
+    @property
+    def window(self) -> int:
+        """How many identities back an event may repeat another."""
+        return max((plan.layout.duplicates_window for plan in self.plans), default=0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plans:
+    """All plans of a `Control`, by kind of input and model."""
+
+    control: Control
+    models: dict[Kind, dict[str, ModelPlan]]
+
+    @classmethod
+    def of(cls, control: Control) -> Plans:
+        """Work out the plans of `control`."""
+        models: dict[Kind, dict[str, ModelPlan]] = {"predictions": {}, "features": {}}
+        for model, layouts in control.models.items():
+            for kind, of_kind in models.items():
+                chosen = [layout for layout in layouts if layout.kind == kind]
+                if chosen:
+                    of_kind[model] = _model_plan(model, chosen, control)
+        return cls(control=control, models=models)
+
+    def serve(self, control: Control) -> bool:
+        """True when `control` says nothing that these plans do not know."""
+        return control.models is self.control.models and control.references is self.control.references
+
+    @cached_property
+    def layout_ids(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """(id, from_ms) of every layout whose reference is here, by model."""
+        found: dict[str, tuple[tuple[str, int], ...]] = {}
+        for of_kind in self.models.values():
+            for model, plan in of_kind.items():
+                found[model] = (*found.get(model, ()), *((p.id, p.layout.from_ms) for p in plan.plans))
+        return found
+
+    @cached_property
+    def partitions(self) -> dict[str, frozenset[int]]:
+        """Partitions of `profiles` that carry a model."""
+        return {
+            model: frozenset(layout.partition for layout in layouts) for model, layouts in self.control.models.items()
+        }
+
+    @cached_property
+    def profiles(self) -> int:
+        """How many partitions `profiles` has; as many as are named where the cluster is not described."""
+        if self.control.cluster is not None:
+            return self.control.cluster.profiles
+        return max((max(partitions) + 1 for partitions in self.partitions.values()), default=1)
+
+    @cached_property
+    def window(self) -> int:
+        """The longest window of identities of any model."""
+        return max((plan.window for plan in self.models["predictions"].values()), default=0)
+
+    @cached_property
+    def event_bytes(self) -> int:
+        """Size of a value that may be decoded at all."""
+        return max((limits.event_bytes for limits in self._limits), default=1_000_000)
+
+    @cached_property
+    def nesting(self) -> int:
+        """Depth of a value that may be decoded at all."""
+        return max((limits.nesting for limits in self._limits), default=32)
+
+    @property
+    def _limits(self) -> list[Limits]:
+        return [layout.limits for layouts in self.control.models.values() for layout in layouts]
+
+    def sketches(self, kind: Kind) -> dict[str, Sketch]:
+        """What the decoder of an input must know, by model."""
+        return {model: plan.sketch for model, plan in self.models[kind].items()}
+
+
+def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPlan:
+    plans, waiting = [], []
+    for layout in layouts:
+        reference = control.reference(layout.reference)
+        if reference is None:
+            waiting.append(layout.from_ms)
+            continue
+        table, binner = _tables(reference.specs)
+        plans.append(Plan(layout=layout, id=layout.id, table=table, binner=binner))
+    return ModelPlan(model=model, plans=tuple(plans), waiting=tuple(waiting), sketch=_sketch(plans, layouts))
+
+
+@lru_cache(maxsize=1024)
+def _tables(specs: tuple[FeatureSpec, ...]) -> tuple[Table, Binner]:
+    """One table and binner for all tasks of a worker that count by the same reference."""
+    return Table(specs), Binner(specs)
+
+
+def _sketch(plans: list[Plan], layouts: list[Layout]) -> Sketch:
+    features: dict[str, Wire] = {}
+    # The newest layout's order first: it is the one of the events to come.
+    for plan in reversed(plans):
+        for spec in plan.table.specs:
+            if spec.name not in plan.outputs:
+                wire = _wire(spec)
+                features[spec.name] = wire if features.get(spec.name, wire) == wire else "scalar"
+    segments = dict.fromkeys(name for layout in layouts for name in (*layout.segments, *layout.marginals))
+    return Sketch(
+        features=features,
+        segments=tuple(segments),
+        string_length=max(layout.limits.string_length for layout in layouts),
+        event_bytes=max(layout.limits.event_bytes for layout in layouts),
+    )
+
+
+def _wire(spec: FeatureSpec) -> Wire:
+    if spec.kind == "numeric":
+        return "number"
+    return "text" if spec.levels and not any(map(_may_be_unquoted, spec.levels)) else "scalar"
+
+
+def _may_be_unquoted(level: str) -> bool:
+    """True for a level that may come as a JSON number or boolean."""
+    if level in _WORDS:
+        return True
+    try:
+        float(level)
+    except ValueError:
+        return False
+    return True
+
+
+def missing_reference(model: str, plans: Mapping[str, ModelPlan]) -> ReferenceFileError:
+    """The error for rows of a layout whose reference is not in the control topic: its publisher did not finish."""
+    waiting = ", ".join(str(from_ms) for from_ms in plans[model].waiting)
+    return ReferenceFileError(
+        f"model {model}: the reference of its layout from {waiting} is not whole in the control topic; "
+        "run `tripline apply` again"
+    )

@@ -1,0 +1,270 @@
+"""Stage 1: a batch of records of one input partition in, deltas, progress, dead letters and the new position out.
+
+    records -> values -> rows (formats) -> columns -> admitted -> counted by cell -> deltas
+
+What it counted leaves with every batch; every result is a function of the records up to the position, whatever the
+batches (DESIGN 3, I1 and I2a). Only records carry time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from detectors.rows import Rows
+from schemas.errors import LateLayout, ProtocolBroken
+from schemas.events import DropReason
+from schemas.profiles import Delta, Progress
+from streamer.core.admission import Admitted, Arrivals, Unfit, admit
+from streamer.core.cells import count
+from streamer.core.columns import TableValues, as_text, named
+from streamer.core.control import Control
+from streamer.core.deltas import Transaction, deltas, numbered
+from streamer.core.drops import counted, dead_letters
+from streamer.core.joining import unmatched
+from streamer.core.plans import Plans
+from streamer.core.profiling_state import (
+    POSITION_KEY,
+    ProfilingPosition,
+    ProfilingState,
+    decode_position,
+    from_changelog,
+)
+from streamer.core.reading import identify, read
+from streamer.core.recent import Recent
+from streamer.core.records import Batch, Output, PlainRecord, Record
+from streamer.formats.mapping import TopicMapping
+from streamer.formats.seam import Refusal
+from streamer.formats.shapes import Kind
+
+__all__ = ["ProfilingPosition", "ProfilingState", "apply", "decode_position", "profile_rows", "restore", "start"]
+
+#: Inputs of a stage-1 task, by what they carry.
+_KINDS: dict[str, Kind] = {"predictions": "predictions", "features": "features"}
+_OUTCOMES = "outcomes"
+
+
+def start(
+    control: Control,
+    source: int,
+    *,
+    next: Mapping[str, int] | None = None,
+    mappings: Mapping[str, TopicMapping] | None = None,
+    dead_letter_payload: bool = False,
+) -> ProfilingState:
+    """A task that has read nothing yet.
+
+    source: the partition of its inputs. next: first offset to read of each input. mappings: how inputs that are not
+    ours are read, by input.
+    """
+    plans = Plans.of(control)
+    return ProfilingState(
+        source=source,
+        mappings=dict(mappings or {}),
+        payload=dead_letter_payload,
+        plans=plans,
+        next=dict(next or {}),
+        recent=Recent(plans.window),
+    )
+
+
+def restore(
+    pairs: Iterable[tuple[bytes, bytes | None]],
+    control: Control,
+    *,
+    mappings: Mapping[str, TopicMapping] | None = None,
+    dead_letter_payload: bool = False,
+) -> ProfilingState | None:
+    """The task as its changelog (key, value) pairs say, in order; None when they hold no position: then `start`.
+
+    Raises `FormatError` on a newer or damaged record, `ProtocolBroken` where a digest or a chunk of ids does not fit.
+    """
+    return from_changelog(pairs, control, mappings=dict(mappings or {}), payload=dead_letter_payload)
+
+
+def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[ProfilingState, list[Output]]:
+    """Count a batch. An empty one is a tick: nothing but progress.
+
+    Raises `LateLayout` when `control` brings a layout whose time has passed here, `ProtocolBroken` when the batch does
+    not begin at the next offset or later, `ReferenceFileError` when a layout's reference is not whole.
+    """
+    records = batch.records
+    _check(state, batch)
+    _learn_control(state, control)
+    before = state.position
+    kind = _KINDS.get(batch.input)
+    if batch.input == _OUTCOMES:
+        refusals, arrivals = unmatched(records), None
+    elif kind is None:
+        raise ProtocolBroken(f"no such input: {batch.input}")
+    else:
+        refusals, arrivals = read(state, batch.input, kind, records) if records else ([], None)
+    state.next[batch.input] = batch.next_offset
+    outputs = _advance(
+        state, arrivals, refusals, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
+    )
+    outputs.extend(dead_letters(records, refusals, payload=state.payload))
+    return state, outputs
+
+
+def profile_rows(
+    state: ProfilingState,
+    rows: Rows,
+    control: Control,
+    model: str,
+    *,
+    ids: Sequence[str] | None = None,
+    caught_up: bool = False,
+) -> tuple[ProfilingState, list[Output]]:
+    """Count rows that came in columns, by the same rules as records: the table's way into stage 1.
+
+    rows: some consecutive rows, in order; their numbers go on from the last call's and stand in dead letters as
+    offsets of the topic `rows`. ids: of predictions, when repeats are to be dropped. There is no append time: no
+    delay is counted and no row is in the future. A row without a time is dropped as `schema`.
+    """
+    _learn_control(state, control)
+    kind: Kind = "predictions" if model in state.plans.models["predictions"] else "features"
+    n, before, first = len(rows), state.position, state.next.get(kind, 0)
+    refusals: list[Refusal] = []
+    arrivals: Arrivals | None = None
+    plan = state.plans.models[kind].get(model)
+    if plan is None:
+        refusals = [Refusal(at, DropReason.UNKNOWN_MODEL, "", model) for at in range(n)]
+    elif n:
+        version = named([None] * n if rows.version is None else rows.version.tolist())
+        words, unfit = None, list[Unfit]()
+        if ids is not None:
+            words, unfit = identify(as_text(ids), [plan], np.zeros(n, dtype=np.int64))
+        arrivals = Arrivals(
+            at=np.arange(n),
+            models=(model,),
+            model=np.zeros(n, dtype=np.int64),
+            ts=rows.ts,
+            append=None,
+            identity=words,
+            unfit=unfit,
+            version=version,
+            values=TableValues(rows),
+        )
+    state.next[kind] = first + n
+    outputs = _advance(state, arrivals, refusals, kind=kind, before=before, caught_up=caught_up, consumed=n)
+    if refusals:
+        at = [refusal.at for refusal in refusals]
+        places: dict[int, Record] = {i: PlainRecord("rows", state.source, first + i, -1, None, None) for i in at}
+        outputs.extend(dead_letters(places, refusals, payload=False))
+    return state, outputs
+
+
+def _check(state: ProfilingState, batch: Batch) -> None:
+    here = state.next.get(batch.input, 0)
+    begins = batch.records[0].offset if batch.records else batch.next_offset
+    ends = batch.records[-1].offset + 1 if batch.records else batch.next_offset
+    if begins < here or batch.next_offset < ends:
+        raise ProtocolBroken(
+            f"source {state.source}: a batch of {batch.input} from offset {begins} to {batch.next_offset}, at {here}"
+        )
+
+
+def _learn_control(state: ProfilingState, control: Control) -> None:
+    state.control_offset = control.offset
+    if state.plans.serve(control):
+        return
+    plans, known = Plans.of(control), state.plans.layout_ids
+    for model, layouts in plans.layout_ids.items():
+        maximum = state.maxima.get(model)
+        for layout_id, from_ms in layouts:
+            # At the maximum already: rows from `from_ms` on were counted under the layout before.
+            if (layout_id, from_ms) not in known.get(model, ()) and maximum is not None and maximum >= from_ms:
+                raise LateLayout(
+                    f"source {state.source}: learned of layout {layout_id} of model {model} from {from_ms} "
+                    f"when its events had reached {maximum}"
+                )
+    state.plans = plans
+    state.formats = {}
+    state.recent.grow(plans.window)
+
+
+def _advance(
+    state: ProfilingState,
+    arrivals: Arrivals | None,
+    refusals: list[Refusal],
+    *,
+    kind: Kind | None,
+    before: int,
+    caught_up: bool,
+    consumed: int,
+) -> list[Output]:
+    """Count what is admitted, move the accounts, and write it all down. `refusals` is extended by those made here."""
+    state.seq += 1
+    since = state.recent.next
+    admitted = Admitted([], [], state.maxima)
+    if arrivals is not None and kind is not None:
+        admitted = admit(arrivals, state.plans.models[kind], maxima=state.maxima, recent=state.recent)
+        refusals.extend(admitted.refusals)
+    records: dict[int, list[Delta | Progress]] = {}
+    for group in admitted.groups:
+        assert arrivals is not None
+        partition, layout = group.plan.layout.partition, group.plan.layout
+        found = deltas(
+            group.plan,
+            count(arrivals, group),
+            max_ts=admitted.maxima[layout.model],
+            transaction=_transaction(state, partition, before),
+        )
+        records.setdefault(partition, []).extend(found)
+        state.applied += int(group.rows.size)
+    if consumed == 0 or caught_up != state.caught_up or _passed(state, admitted.maxima):
+        for partition in range(state.plans.profiles):
+            told = _progress(state, partition, before, caught_up=caught_up, maxima=admitted.maxima)
+            records.setdefault(partition, []).append(told)
+    state.maxima, state.caught_up = admitted.maxima, caught_up
+    state.consumed += consumed
+    state.drops = counted(state.drops, refusals)
+    if state.consumed != state.applied + sum(state.drops.values()):
+        raise ProtocolBroken(f"source {state.source}: consumed is not applied and dropped")
+    outputs = []
+    for partition, parts in sorted(records.items()):
+        state.ends[partition] = state.position
+        outputs.extend(numbered(parts, partition=partition))
+    ids = [Output("changelog", key, value) for key, value in state.recent.changes(since)]
+    return [Output("changelog", POSITION_KEY, msgspec.msgpack.encode(state.record())), *ids, *outputs]
+
+
+def _transaction(state: ProfilingState, partition: int, before: int) -> Transaction:
+    begin = state.ends.get(partition, before)
+    return Transaction(source=state.source, begin=begin, end=state.position, seq=state.seq)
+
+
+def _progress(
+    state: ProfilingState, partition: int, before: int, *, caught_up: bool, maxima: Mapping[str, int]
+) -> Progress:
+    of = _transaction(state, partition, before)
+    carried = state.plans.partitions
+    return Progress(
+        source=of.source,
+        begin=of.begin,
+        end=of.end,
+        part=0,
+        parts=1,
+        seq=of.seq,
+        caught_up=caught_up,
+        maxima={model: maximum for model, maximum in maxima.items() if partition in carried.get(model, ())},
+    )
+
+
+def _passed(state: ProfilingState, maxima: Mapping[str, int]) -> bool:
+    """True when the maximum of a model has passed the end of a pane plus lateness."""
+    if maxima is state.maxima:
+        return False
+    for model, maximum in maxima.items():
+        before = state.maxima.get(model)
+        if before == maximum:
+            continue
+        layout = state.plans.control.layout_at(model, maximum)
+        if before is None or layout is None:
+            return True
+        if (before - layout.lateness_ms) // layout.pane_ms < (maximum - layout.lateness_ms) // layout.pane_ms:
+            return True
+    return False

@@ -1,0 +1,180 @@
+"""The state of a stage-1 task, and how it is kept in the changelog: a position record, and chunks of recent ids.
+
+What a task counted leaves with every batch, so its state is small: where it stands, what it dropped, the latest time
+of each model, and the identities that an event may repeat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from schemas.errors import FormatError, ProtocolBroken
+from schemas.events import DropReason
+from streamer.core.control import Control
+from streamer.core.plans import Plans
+from streamer.core.recent import KEY, Recent
+from streamer.formats.mapping import MappedFormat, TopicMapping
+from streamer.formats.native import NativeFormat
+from streamer.formats.seam import Format
+from streamer.formats.shapes import Kind, Shapes
+
+POSITION_FORMAT = 1
+POSITION_KEY = b"position"
+
+
+class ProfilingPosition(msgspec.Struct, kw_only=True):
+    """The record under `position`: with the chunks of ids, all that a stage-1 task needs to go on.
+
+    next: next offset of each input. maxima: running maximum of accepted times by model. ends: where the last range
+    written to each partition of `profiles` ended. first_id, next_id: numbers of the identities in the changelog;
+    ids: their sum modulo 2**64. consumed == applied + Σ drops. digest: of all the other fields.
+    """
+
+    format: int = POSITION_FORMAT
+    source: int
+    seq: int
+    next: dict[str, int]
+    consumed: int
+    applied: int
+    drops: dict[str, int]
+    maxima: dict[str, int]
+    ends: dict[int, int]
+    caught_up: bool
+    first_id: int
+    next_id: int
+    ids: int
+    control_offset: int
+    digest: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class ProfilingState:
+    """A stage-1 task between two batches. source: the partition of its inputs.
+
+    next: where the rim reads on, by input. Everything else is the core's own.
+    """
+
+    source: int
+    mappings: Mapping[str, TopicMapping]
+    payload: bool
+    plans: Plans
+    next: dict[str, int]
+    seq: int = 0
+    consumed: int = 0
+    applied: int = 0
+    drops: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in DropReason})
+    maxima: dict[str, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    caught_up: bool = False
+    recent: Recent = field(default_factory=lambda: Recent(0))
+    formats: dict[str, Format] = field(default_factory=dict)
+    strangers: dict[str, set[str]] = field(default_factory=dict)
+    control_offset: int = 0
+
+    @property
+    def position(self) -> int:
+        """Input position: the sum of the next offsets."""
+        return sum(self.next.values())
+
+    def format_of(self, name: str, kind: Kind) -> Format:
+        """Decoder of an input, made anew when the layouts or the unknown features seen have changed."""
+        found = self.formats.get(name)
+        if found is None:
+            shapes = Shapes.of(self.plans.sketches(kind), kind=kind, strangers=self.strangers)
+            mapping = self.mappings.get(name)
+            found = NativeFormat(shapes) if mapping is None else MappedFormat(shapes, mapping)
+            self.formats[name] = found
+        return found
+
+    def learn(self, name: str) -> None:
+        """Let the decoder of an input know the unknown features that it has met. Changes speed, never a result."""
+        met = self.formats[name].strangers
+        if met:
+            self.strangers = {**self.strangers, **{model: set(names) for model, names in met.items()}}
+            del self.formats[name]
+
+    def record(self) -> ProfilingPosition:
+        """The position record of this state."""
+        position = ProfilingPosition(
+            source=self.source,
+            seq=self.seq,
+            next=self.next,
+            consumed=self.consumed,
+            applied=self.applied,
+            drops=self.drops,
+            maxima=self.maxima,
+            ends=self.ends,
+            caught_up=self.caught_up,
+            first_id=self.recent.first,
+            next_id=self.recent.next,
+            ids=self.recent.digest,
+            control_offset=self.control_offset,
+        )
+        position.digest = _digest(position)
+        return position
+
+
+def decode_position(raw: bytes) -> ProfilingPosition:
+    """The position record, checked: `FormatError` when damaged or newer than this code.
+
+    >>> decode_position(msgspec.msgpack.encode({"format": 99}))
+    Traceback (most recent call last):
+    schemas.errors.FormatError: position record of format 99; this worker reads up to 1
+    """
+    try:
+        version = msgspec.msgpack.decode(raw).get("format")
+        if isinstance(version, int) and version > POSITION_FORMAT:
+            raise FormatError(f"position record of format {version}; this worker reads up to {POSITION_FORMAT}")
+        position = msgspec.msgpack.decode(raw, type=ProfilingPosition)
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"position record: {error}") from error
+    if position.digest != _digest(position):
+        raise ProtocolBroken(f"position record of source {position.source}: its digest differs")
+    if position.consumed != position.applied + sum(position.drops.values()):
+        raise ProtocolBroken(f"position record of source {position.source}: consumed is not applied and dropped")
+    return position
+
+
+def from_changelog(
+    pairs: Iterable[tuple[bytes, bytes | None]],
+    control: Control,
+    *,
+    mappings: Mapping[str, TopicMapping],
+    payload: bool,
+) -> ProfilingState | None:
+    """The state that a task's changelog holds; None where it holds none."""
+    latest = dict(pairs)
+    raw = latest.get(POSITION_KEY)
+    if raw is None:
+        return None
+    position = decode_position(raw)
+    plans = Plans.of(control)
+    chunks = [(key, value) for key, value in latest.items() if key.startswith(KEY) and value is not None]
+    recent = Recent.restore(chunks, window=plans.window, first=position.first_id, following=position.next_id)
+    if recent.digest != position.ids:
+        raise ProtocolBroken(f"changelog of source {position.source}: the digest of the recent ids differs")
+    return ProfilingState(
+        source=position.source,
+        mappings=mappings,
+        payload=payload,
+        plans=plans,
+        next=position.next,
+        seq=position.seq,
+        consumed=position.consumed,
+        applied=position.applied,
+        drops=position.drops,
+        maxima=position.maxima,
+        ends=position.ends,
+        caught_up=position.caught_up,
+        recent=recent,
+        control_offset=position.control_offset,
+    )
+
+
+def _digest(position: ProfilingPosition) -> str:
+    raw = msgspec.msgpack.encode(msgspec.structs.replace(position, digest=""), order="sorted")
+    return hashlib.blake2b(raw, digest_size=8).hexdigest()
