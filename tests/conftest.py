@@ -1,9 +1,42 @@
-"""Options of the test suite. Sockets are blocked everywhere but in integration/ (pyproject: `--disable-socket`)."""
+"""Options and rules of the whole suite. Sockets are blocked but in integration/ (pyproject: `--disable-socket`)."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+
+INTEGRATION = "tests/integration/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", default="4.3", help="version of Apache Kafka for the integration tests: 4.3 or 3.9")
+
+
+def pytest_report_header() -> str:
+    import streamer
+
+    return f"tripline: {Path(streamer.__file__).parent}"
+
+
+def pytest_configure() -> None:
+    """`make test` says which code it means to test: a source tree on the path must not hide a broken wheel."""
+    import streamer
+
+    if os.environ.get("TRIPLINE_TESTS_ON") == "wheel" and "site-packages" not in streamer.__file__:
+        raise pytest.UsageError(f"the tests should run on the built wheel, but found {streamer.__file__}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true, a skipped integration test is a failure: a part that is not there would hide what it tests."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or reporter is None:
+        return
+    skipped = [report for report in reporter.stats.get("skipped", ()) if report.nodeid.startswith(INTEGRATION)]
+    if skipped:
+        reporter.write_line(
+            f"CI allows no skip, and skipped were: {', '.join(one.nodeid for one in skipped)}", red=True
+        )
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

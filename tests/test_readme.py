@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import pytest
 import typer
 
@@ -140,10 +139,21 @@ def _code(text: str) -> str:
     return "\n".join([fenced, *re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))])
 
 
-def _exists(command: click.Command, words: list[str]) -> bool:
-    if not isinstance(command, click.Group):
-        return True
-    return bool(words) and words[0] in command.commands and _exists(command.commands[words[0]], words[1:])
+def _exists(command: object, words: list[str]) -> bool:
+    commands: dict[str, object] | None = getattr(command, "commands", None)
+    if commands is None:
+        return True  # what follows a command is an argument
+    return bool(words) and words[0] in commands and _exists(commands[words[0]], words[1:])
+
+
+def test_a_command_that_is_not_there_is_noticed() -> None:
+    root = typer.main.get_command(app)
+    assert [_exists(root, words.split()) for words in ("check", "reference build", "fly", "reference fly")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 EXAMPLE = """
