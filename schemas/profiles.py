@@ -7,7 +7,6 @@ each begins where the one before ended, and the parts of one transaction count `
 
 from __future__ import annotations
 
-import hashlib
 from typing import TypeAlias
 
 import msgspec
@@ -20,8 +19,6 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 PROFILES_FORMAT = 1
 DISTRIBUTION, OUTCOME = 0, 1
-#: Of each kind (and feature) of extras, this many names are kept: those of the smallest `rank_of_extra`.
-EXTRAS_KEPT = 64
 
 _LIMITS = np.array([1 << (7 * k) for k in range(1, 10)], dtype=np.uint64)
 
@@ -86,12 +83,6 @@ class Progress(msgspec.Struct, array_like=True, tag="p", tag_field="t"):
     caught_up: bool
     maxima: dict[str, int]
     format: int = PROFILES_FORMAT
-
-
-def rank_of_extra(kind: str, feature: str, name: str) -> int:
-    """Which names are kept: the smallest hashes, so that every source and the merge keep the same ones."""
-    raw = "\x1f".join([kind, feature, name]).encode()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big")
 
 
 _decoder = msgspec.msgpack.Decoder(Delta | Progress)

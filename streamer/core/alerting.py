@@ -1,0 +1,127 @@
+"""The life cycle of one alert: inactive, firing, resolved; a decision has a name.
+
+| state     | what the scope says | →        | reason                                       |
+|-----------|---------------------|----------|----------------------------------------------|
+| inactive  | alarm               | firing   | `above_limit`, `hard_rule` or `silence`      |
+| firing    | alarm               | firing   | nothing is said: it is firing already        |
+| firing    | cleared             | resolved | `below_clear_limit` or `rule_met_again`      |
+| firing    | layout changed      | resolved | `layout_changed`                             |
+| resolved  | alarm               | firing   | as from inactive; it is a new alert, new id  |
+
+An alert is one monitor and one kind of evidence: a hard rule and a chart on the same feature are two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from detectors.results import Alarm, Cleared
+from schemas.alerts import Alert, AlertState, Evidence, Reason
+from streamer.core.outbox import content_hash, nine_digits
+
+#: What charts say; every other detector is a hard rule (DETECTION 6).
+DISTRIBUTION = "distribution"
+
+
+class Member(msgspec.Struct):
+    """An alert of an incident. monitor: view and feature of its scope, by index; feature −1 is the model itself.
+
+    starts_at, ends_at: ends of the windows in which it fired and resolved.
+    """
+
+    id: str
+    monitor: tuple[int, int]
+    version: str
+    evidence: Evidence
+    starts_at: int
+    ends_at: int | None = None
+    reason: Reason = Reason.ABOVE_LIMIT
+
+    @property
+    def firing(self) -> bool:
+        """It has not resolved."""
+        return self.ends_at is None
+
+    @property
+    def drift(self) -> bool:
+        """A chart found it, not a hard rule: broken data is no reason to retrain."""
+        return self.evidence.detector == DISTRIBUTION
+
+
+def fire(members: list[Member], alarm: Alarm, *, model: str, version: str, window_end: int) -> Member | None:
+    """A monitor alarms: the member that this makes, put into `members`; None when it is firing already."""
+    evidence, monitor = alarm.evidence, (alarm.view, alarm.feature)
+    for at, member in enumerate(members):
+        if member.monitor == monitor and member.evidence.detector == evidence.detector:
+            if member.firing:
+                return None
+            del members[at]
+            break
+    own = evidence.view.value if evidence.view.column == "version" else version
+    member = Member(
+        id=content_hash(model, own, str(evidence.view), evidence.feature, evidence.detector, window_end),
+        monitor=monitor,
+        version=own,
+        evidence=nine_digits(evidence),
+        starts_at=window_end,
+        reason=alarm.reason,
+    )
+    members.append(member)
+    return member
+
+
+def clear(members: list[Member], cleared: Cleared, *, window_end: int) -> list[Member]:
+    """A monitor is well again, its chart and its rules: resolve what fires on it."""
+    found = [member for member in members if member.firing and member.monitor == (cleared.view, cleared.feature)]
+    for member in found:
+        member.ends_at = window_end
+        member.reason = Reason.BELOW_CLEAR_LIMIT if member.drift else Reason.RULE_MET_AGAIN
+    return found
+
+
+def clear_all(members: list[Member], reason: Reason, *, window_end: int) -> list[Member]:
+    """Resolve whatever still fires."""
+    found = [member for member in members if member.firing]
+    for member in found:
+        member.ends_at, member.reason = window_end, reason
+    return found
+
+
+def transition(member: Member, *, incident: str, model: str, layout: str, reference: str, window_end: int) -> Alert:
+    """The record of a member's last change."""
+    return Alert(
+        id=member.id,
+        incident=incident,
+        model=model,
+        version=member.version,
+        state=AlertState.FIRING if member.firing else AlertState.RESOLVED,
+        reason=member.reason,
+        evidence=member.evidence,
+        starts_at=member.starts_at,
+        ends_at=member.ends_at,
+        window_end=window_end,
+        layout=layout,
+        reference=reference,
+    )
+
+
+def ranked(members: Sequence[Member]) -> list[Member]:
+    """Strongest first: what fires before what has resolved, then what passed its limit soonest and furthest."""
+    return sorted(members, key=_rank)
+
+
+def _rank(member: Member) -> tuple[bool, int, bool, float, float, str, str, str]:
+    evidence = member.evidence
+    excess = (evidence.value or 0.0) / evidence.limit if evidence.limit else 0.0
+    return (
+        not member.firing,
+        member.starts_at,
+        member.drift,
+        -excess,
+        -abs(evidence.size or 0.0),
+        str(evidence.view),
+        evidence.feature,
+        evidence.detector,
+    )

@@ -1,0 +1,254 @@
+"""A model's panes close in order, once each, empty ones too: charts tick, the window is reported, decisions are made.
+
+Why in pieces: a model that wakes after a week has thousands of panes to close. Each call closes one pane, or one run of
+empty ones in closed form; the caller counts them and goes on in the next transaction. What is left to do stands in the
+state (watermark and closed-through), so stopping between two pieces loses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from detectors.results import ScopeResult
+from detectors.scopes import load_state, quiet_panes, save_state, skip_empty, update
+from schemas.alerts import Reason
+from schemas.errors import LateLayout
+from streamer.core.control import Control
+from streamer.core.forms import Form, Forms
+from streamer.core.incidents import leading_version
+from streamer.core.judging import Judge
+from streamer.core.merging import Extras, Pane
+from streamer.core.models import Held, Model
+from streamer.core.outbox import Outbox
+from streamer.core.positions import Counters
+from streamer.core.records import Output
+from streamer.core.reports import window_report
+from streamer.core.tallies import Tally
+
+#: A run of at least this many empty panes becomes one report and one step of the charts.
+LONG_GAP = 24
+
+
+@dataclass
+class Turn:
+    """What one apply does: where it puts its words, and which parts of the state it must write.
+
+    now: append time, ms. held, late: (model, pane start) -> layout id, of the held panes that changed.
+    """
+
+    partition: int
+    control: Control
+    forms: Forms
+    outbox: Outbox
+    counters: Counters
+    now: int
+    clocks: set[str] = field(default_factory=set)
+    ledgers: set[str] = field(default_factory=set)
+    charts: set[str] = field(default_factory=set)
+    held: dict[tuple[str, int], str] = field(default_factory=dict)
+    late: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def changed(self, models: dict[str, Model]) -> list[Output]:
+        """Changelog records of everything that changed, in one order."""
+        records = [models[name].clock_record() for name in sorted(self.clocks)]
+        records += [models[name].ledger_record() for name in sorted(self.ledgers)]
+        for name in sorted(self.charts):
+            model = models[name]
+            form = self.forms.by_id(name, model.layout)
+            blocks = {} if form is None or model.scope is None else save_state(model.scope)
+            records += model.chart_records(blocks)
+        records += [models[name].held_record(start, layout) for (name, start), layout in sorted(self.held.items())]
+        records += [models[name].late_record(start, layout) for (name, start), layout in sorted(self.late.items())]
+        return records
+
+    def judge(self, model: Model, form: Form) -> Judge:
+        """Who decides about a model under a layout."""
+        return Judge(model, form.layout, self.outbox, self.counters, self.control.approvals, self.now)
+
+
+def close_next(turn: Turn, model: Model) -> int:
+    """Close the next pane of a model, or the next run of empty ones, if the watermark allows.
+
+    Returns what it cost in monitor-panes, 0 when nothing was due.
+    """
+    watermark, start = model.clock.watermark, model.closed
+    if start is None:
+        start = min(model.panes, default=None)
+    if watermark is None or start is None:
+        return 0
+    form = turn.forms.at(model.name, start)
+    if form is None:
+        raise LateLayout(f"{model.name}: no layout for the pane at {start}; its control records are gone")
+    pane_ms = form.layout.pane_ms
+    if form.layout.partition != turn.partition:
+        return _move_away(turn, model, start, watermark)
+    if start + pane_ms > watermark:
+        return 0
+    if form.id != model.layout:
+        _begin(turn, model, form, at=start)
+    say_revisions(turn, model)
+    if model.scope is None:
+        model.scope = load_state(form.scope, model.blocks) if model.blocks else form.scope.start()
+    pane = model.panes.pop(start, None)
+    if pane is not None:
+        _close(turn, model, form, pane)
+        closed = 1
+    else:
+        closed = _close_empty(turn, model, form, start, _empty_run(turn, model, form, start, watermark))
+    model.closed = start + closed * pane_ms
+    turn.clocks.add(model.name)
+    turn.charts.add(model.name)
+    turn.counters.panes += closed
+    release(turn, model)
+    return form.monitors
+
+
+def say_revisions(turn: Turn, model: Model) -> None:
+    """Report again every held pane that late events have reached since its last report."""
+    for start, held in sorted((start, held) for start, held in model.held.items() if held.unsaid):
+        held.revision += 1
+        held.unsaid = False
+        tally = Tally.unpack(held.on_time) if held.on_time is not None else held.form.tally()
+        turn.outbox.window(
+            window_report(
+                held.form,
+                start=start,
+                end=start + held.form.layout.pane_ms,
+                revision=held.revision,
+                on_time=tally,
+                late=held.late,
+                extras=held.extras,
+            )
+        )
+        turn.counters.windows += 1
+        turn.counters.revisions += 1
+        turn.late[model.name, start] = held.form.id
+
+
+def release(turn: Turn, model: Model) -> None:
+    """Let go of held panes that the watermark has left behind by `hold`."""
+    watermark = model.clock.watermark
+    if watermark is None:
+        return
+    for start, held in list(model.held.items()):
+        layout = held.form.layout
+        if start + layout.pane_ms + layout.hold_ms <= watermark:
+            del model.held[start]
+            turn.held[model.name, start] = held.form.id
+            if held.late.slots:
+                turn.late[model.name, start] = held.form.id
+
+
+def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
+    tally = pane.on_time
+    counts, extremes = form.views_of(tally)
+    assert model.scope is not None
+    model.scope, result = update(form.scope, model.scope, start=pane.start, counts=counts, extremes=extremes)
+    events = zip((version for version, _ in tally.slots), tally.counts[:, 0].tolist(), strict=True)
+    model.version = leading_version(events) or model.version
+    _decide(turn, model, form, result)
+    report = window_report(
+        form,
+        start=pane.start,
+        end=pane.start + form.layout.pane_ms,
+        revision=0,
+        on_time=tally,
+        late=pane.late,
+        extras=pane.extras,
+        views=(counts, extremes),
+        result=result,
+        episode=model.episode,
+    )
+    turn.outbox.window(report)
+    turn.counters.windows += 1
+    if form.layout.hold_ms > 0:
+        held = Held(form, pane.start, tally.pack(), pane.extras)
+        held.late = pane.late
+        model.held[pane.start] = held
+        turn.held[model.name, pane.start] = form.id
+        if pane.late.slots:
+            turn.late[model.name, pane.start] = form.id
+
+
+def _close_empty(turn: Turn, model: Model, form: Form, start: int, run: int) -> int:
+    """Close empty panes from `start` on, at most `run`; how many."""
+    assert model.scope is not None
+    panes, pane_ms = 1, form.layout.pane_ms
+    if run >= LONG_GAP:
+        # Up to the pane that raises an alarm in one step; that one alone, so that it is dated right.
+        panes = max(1, min(run, quiet_panes(form.scope, model.scope, start=start, panes=run)))
+    tally = form.tally()
+    counts, extremes = form.views_of(tally)
+    if panes == 1:
+        model.scope, result = update(form.scope, model.scope, start=start, counts=counts, extremes=extremes)
+    else:
+        model.scope, result = skip_empty(form.scope, model.scope, start=start, panes=panes)
+    _decide(turn, model, form, result)
+    report = window_report(
+        form,
+        start=start,
+        end=start + panes * pane_ms,
+        revision=0,
+        on_time=tally,
+        late=tally,
+        extras=Extras(),
+        views=(counts, extremes),
+        result=result,
+        episode=model.episode,
+    )
+    turn.outbox.window(report)
+    turn.counters.windows += 1
+    return panes
+
+
+def _decide(turn: Turn, model: Model, form: Form, result: ScopeResult) -> None:
+    judge = turn.judge(model, form)
+    judge.hear(result, version=model.version)
+    if judge.changed:
+        turn.ledgers.add(model.name)
+
+
+def _empty_run(turn: Turn, model: Model, form: Form, start: int, watermark: int) -> int:
+    """How many panes from `start` on are empty, end by the watermark and are of this layout."""
+    ends = [watermark - watermark % form.layout.pane_ms, *(open_at for open_at in model.panes if open_at > start)]
+    next_from = turn.forms.next_from(model.name, start)
+    if next_from is not None:
+        ends.append(next_from)
+    return int(min(ends) - start) // form.layout.pane_ms
+
+
+def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
+    """A layout comes in force: charts begin anew, and the incident of the old one is over."""
+    older = turn.forms.by_id(model.name, model.layout) if model.layout else None
+    if model.episode is not None:
+        turn.judge(model, older or form).end(Reason.LAYOUT_CHANGED, at=at)
+        turn.ledgers.add(model.name)
+    turn.outbox.audit(
+        f"layout {form.id}",
+        "in force",
+        Reason.LAYOUT_IN_FORCE,
+        at=at,
+        model=model.name,
+        before=model.layout,
+        reference=form.layout.reference,
+    )
+    model.scope, model.layout = form.scope.start(), form.id
+
+
+def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
+    """From `start` on the model's panes belong to another partition's task; here only late events may still come."""
+    if model.layout:
+        older = turn.forms.by_id(model.name, model.layout)
+        if model.episode is not None and older is not None:
+            turn.judge(model, older).end(Reason.LAYOUT_CHANGED, at=start)
+            turn.ledgers.add(model.name)
+        model.scope, model.layout = None, ""
+        turn.charts.add(model.name)
+        turn.clocks.add(model.name)
+    release(turn, model)
+    back = turn.forms.next_from(model.name, start)
+    if back is None or back > watermark:
+        return 0
+    model.closed = back
+    turn.clocks.add(model.name)
+    return 1

@@ -1,0 +1,201 @@
+"""From what a scope says about a pane to alerts, the incident and retrain triggers; every decision is audited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from detectors.results import Alarm, ScopeResult
+from schemas.alerts import AlertState, Incident, Reason
+from schemas.layouts import Layout
+from schemas.triggers import Approval
+from streamer.core.alerting import Member, clear, clear_all, fire, ranked, transition
+from streamer.core.incidents import Episode, is_old, open_episode, publish, watch_drift
+from streamer.core.models import Model
+from streamer.core.outbox import Outbox
+from streamer.core.policy import Decision, decide, review
+from streamer.core.positions import Counters
+
+
+class Judge(msgspec.Struct):
+    """Where decisions about one model go. now: append time, ms. changed: its ledger must be written."""
+
+    model: Model
+    layout: Layout
+    outbox: Outbox
+    counters: Counters
+    approvals: Mapping[str, Approval]
+    now: int
+    changed: bool = False
+
+    def hear(self, result: ScopeResult, *, version: str) -> None:
+        """Take in a pane's result. version: the one with most events in it.
+
+        A pane may resolve one incident and open the next: what cleared comes first.
+        """
+        told = self._clear(result)
+        for alarm in result.alarms:
+            told = self._fire(alarm, version=version) or told
+        for absorbed in result.absorbed:
+            self._audit(absorbed.alarm, "alarm not raised", absorbed.reason)
+        episode = self.model.episode
+        if episode is None:
+            return
+        watch_drift(episode, window_end=result.end)
+        fresh_again = episode.old_news and not self._old(result.end)
+        if told or fresh_again:
+            self._publish(episode, at=result.end)
+        self._decisions(
+            decide(
+                self.model.ledger,
+                episode,
+                self.layout,
+                window_end=result.end,
+                now=self.now,
+                approvals=self.approvals,
+            ),
+            at=result.end,
+        )
+
+    def end(self, reason: Reason, *, at: int) -> None:
+        """Resolve the open incident and all that fires in it."""
+        episode = self.model.episode
+        if episode is None:
+            return
+        self._alerts(episode, clear_all(episode.members, reason, window_end=at), at=at)
+        self._publish(episode, at=at, resolved=reason)
+        self.model.episode = None
+
+    def review(self, *, at: int) -> None:
+        """Decide pending triggers by approvals and by the time."""
+        if self.model.ledger.pending:
+            self._decisions(review(self.model.ledger, now=self.now, approvals=self.approvals), at=at)
+
+    def _clear(self, result: ScopeResult) -> bool:
+        episode = self.model.episode
+        if episode is None:
+            return False
+        told = False
+        for cleared in result.cleared:
+            found = clear(episode.members, cleared, window_end=result.end)
+            self._alerts(episode, found, at=result.end)
+            told = told or bool(found)
+        if result.resolved:
+            self.end(Reason.ALL_MEMBERS_RESOLVED, at=result.end)
+            return False
+        return told
+
+    def _fire(self, alarm: Alarm, *, version: str) -> bool:
+        window_end = alarm.pane + self.layout.pane_ms
+        episode = self.model.episode
+        if episode is None:
+            episode = self.model.episode = open_episode(
+                self.layout, version=version, reason=alarm.reason, window_end=window_end
+            )
+        member = fire(episode.members, alarm, model=self.layout.model, version=episode.version, window_end=window_end)
+        if member is None:
+            self._audit(alarm, "alarm again", alarm.reason)
+            return False
+        self._alerts(episode, [member], at=window_end)
+        return True
+
+    def _alerts(self, episode: Episode, members: Iterable[Member], *, at: int) -> None:
+        for member in members:
+            alert = transition(
+                member,
+                incident=episode.id,
+                model=self.layout.model,
+                layout=episode.layout,
+                reference=episode.reference,
+                window_end=at,
+            )
+            self.outbox.alert(alert)
+            self.counters.alerts[alert.state.value] += 1
+            self.outbox.audit(
+                f"alert {alert.id}",
+                alert.state.value,
+                alert.reason,
+                at=at,
+                model=alert.model,
+                version=alert.version,
+                incident=alert.incident,
+                view=str(alert.evidence.view),
+                feature=alert.evidence.feature,
+                detector=alert.evidence.detector,
+                direction=alert.evidence.direction,
+                value=alert.evidence.value,
+                limit=alert.evidence.limit,
+            )
+            self.changed = True
+
+    def _publish(self, episode: Episode, *, at: int, resolved: Reason | None = None) -> None:
+        first = episode.sequence == 0
+        incident = publish(episode, self.layout, at=at, old_news=self._old(at), resolved=resolved)
+        self.outbox.incident(incident)
+        self.changed = True
+        if first or resolved is not None:
+            self.counters.incidents[incident.state.value] += 1
+            self._audit_incident(incident, episode)
+
+    def _audit_incident(self, incident: Incident, episode: Episode) -> None:
+        strongest = ranked(episode.members)[0].evidence
+        opened = incident.state is AlertState.FIRING
+        self.outbox.audit(
+            f"incident {incident.id}",
+            "opened" if opened else "resolved",
+            incident.reason,
+            at=incident.updated_at,
+            model=incident.model,
+            version=incident.version,
+            feature=strongest.feature,
+            direction=strongest.direction,
+            members=len(episode.members),
+            open_alerts=incident.open_alerts,
+            old_news=incident.old_news,
+        )
+        if incident.old_news:
+            self.outbox.audit(
+                f"incident {incident.id}",
+                "recorded, not posted",
+                Reason.OLD_NEWS,
+                at=incident.updated_at,
+                model=incident.model,
+                version=incident.version,
+                append_time=self.now,
+                max_alert_age_ms=self.layout.max_alert_age_ms,
+            )
+
+    def _decisions(self, decisions: Iterable[Decision], *, at: int) -> None:
+        for decision in decisions:
+            self.changed = True
+            trigger = decision.trigger
+            if trigger is not None:
+                self.outbox.trigger(trigger)
+                self.counters.triggers[trigger.state] = self.counters.triggers.get(trigger.state, 0) + 1
+            self.outbox.audit(
+                f"policy {decision.policy}" if trigger is None else f"trigger {trigger.id}",
+                "withheld" if trigger is None else trigger.state,
+                decision.reason,
+                at=at,
+                model=self.layout.model,
+                version="" if trigger is None else trigger.version,
+                policy=decision.policy,
+                **decision.details,
+            )
+
+    def _audit(self, alarm: Alarm, decision: str, reason: Reason) -> None:
+        self.outbox.audit(
+            f"monitor {alarm.evidence.view}/{alarm.evidence.feature}",
+            decision,
+            reason,
+            at=alarm.pane + self.layout.pane_ms,
+            model=self.layout.model,
+            detector=alarm.evidence.detector,
+            direction=alarm.evidence.direction,
+            value=alarm.evidence.value,
+            limit=alarm.evidence.limit,
+        )
+
+    def _old(self, window_end: int) -> bool:
+        return is_old(self.layout, window_end=window_end, now=self.now)

@@ -1,0 +1,346 @@
+"""Stage 2, the monitor agent's core: deltas of all sources become panes, panes close, verdicts and decisions follow.
+
+`apply(state, batch, control)` is pure but for the state, which it changes in place and returns. Records are taken one
+by one, and everything that is decided is decided between two records: cutting the log into other batches gives the
+same bytes. What does not fit into one transaction waits in the state (`pending`), and the next apply goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from schemas.errors import LateLayout, ProtocolBroken
+from schemas.profiles import OUTCOME, Delta, Progress, decode
+from streamer.core.closing import Turn, close_next
+from streamer.core.control import Control
+from streamer.core.forms import Forms
+from streamer.core.merging import DIGEST_BITS, Extras, Pane
+from streamer.core.models import Held, Model
+from streamer.core.outbox import Outbox
+from streamer.core.positions import (
+    POSITION_KEY,
+    ClockRecord,
+    Counters,
+    HeldRecord,
+    LateRecord,
+    LedgerRecord,
+    MonitoringPosition,
+    latest,
+    pack,
+    unpack,
+)
+from streamer.core.ranges import Source
+from streamer.core.records import Batch, Output, Record
+from streamer.core.taking import WRONG_LAYOUT, Taker, extras_by_row, open_pane, rows_by_pane
+from streamer.core.tallies import Tally, decode_rows
+from streamer.core.watermarks import Clock
+
+#: Closes of one apply, in panes and in monitors × panes: some 50 ms.
+PANES_PER_APPLY = 200
+MONITOR_PANES_PER_APPLY = 20_000
+
+
+class Waiting(NamedTuple):
+    """A record of `profiles`, decoded, that is still to be taken."""
+
+    offset: int
+    append_ts: int
+    content: Delta | Progress
+
+
+@dataclass(eq=False, kw_only=True)
+class MonitoringState:
+    """State of one stage-2 task, partition `partition` of `profiles`.
+
+    next: first offset that is not in the state; read_to: where reading stands, further on while records wait in
+    `backlog`. now: largest append time seen, ms. due: models that may have panes to close.
+    The rest is as in `MonitoringPosition`. For metrics: `counters`, `watermarks()`, `incidents_open`, `pending`.
+    """
+
+    partition: int
+    seq: int = 0
+    next: int = 0
+    read_to: int = 0
+    now: int = 0
+    began: int | None = None
+    ticked: int = 0
+    sources: dict[int, Source] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
+    skipped: list[int] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    backlog: deque[Waiting] = field(default_factory=deque)
+    due: set[str] = field(default_factory=set)
+    forms: Forms | None = None
+    learned: Forms | None = None
+    replay_from: int = 0
+    digest: int = 0
+    replayed: bool = True
+
+    @property
+    def pending(self) -> bool:
+        """There are closes to do without new input: call `apply` again with an empty batch."""
+        return bool(self.due or self.backlog)
+
+    @property
+    def incidents_open(self) -> int:
+        """Models with an open incident."""
+        return sum(model.episode is not None for model in self.models.values())
+
+    def watermarks(self) -> dict[str, int]:
+        """Watermark of every model that has one, ms."""
+        return {name: model.clock.watermark for name, model in self.models.items() if model.clock.watermark is not None}
+
+    def open_panes(self) -> Iterable[Pane]:
+        """All open panes."""
+        return (pane for model in self.models.values() for pane in model.panes.values())
+
+
+def start(control: Control, partition: int, *, next_offset: int = 0) -> MonitoringState:
+    """State of a task that has never run; `next_offset` is where it begins to read."""
+    return MonitoringState(
+        partition=partition, next=next_offset, read_to=next_offset, replay_from=next_offset, forms=Forms(control)
+    )
+
+
+def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[MonitoringState, list[Output]]:
+    """Take in a batch of `profiles`; what to send, the changed state and position last.
+
+    `LateLayout` when a record's layout or its reference is not in `control` yet: the state is then as it was, and the
+    same batch may be applied again with a newer control. Any other exception leaves the state broken.
+    """
+    if not state.replayed:
+        raise ProtocolBroken(f"partition {state.partition}: open panes from {state.replay_from} on are not rebuilt")
+    forms = _forms(state, control)
+    # What was read before comes again after a rebalance.
+    fresh = [record for record in batch.records if record.offset >= state.read_to]
+    waiting = [_decoded(record) for record in fresh]
+    for record in waiting:
+        _require_layout(record.content, forms)
+    outbox = Outbox(partition=state.partition, audits=state.counters.audits)
+    turn = Turn(state.partition, control, forms, outbox, state.counters, state.now)
+    if state.learned is not forms:
+        _learn_layouts(state, turn)
+    state.forms = state.learned = forms
+    state.backlog.extend(waiting)
+    state.read_to = max(state.read_to, batch.next_offset, *(record.offset + 1 for record in waiting[-1:]))
+    before = (state.next, state.counters.panes)
+    taker = Taker(state, turn)
+    taker.review()
+    _work(state, turn, taker)
+    state.counters.audits = outbox.audits
+    changed = turn.changed(state.models)
+    if not (changed or outbox.records or before != (state.next, state.counters.panes)):
+        return state, []
+    state.seq += 1
+    return state, [*outbox.records, *changed, Output("changelog", POSITION_KEY, pack(_position(state, control)))]
+
+
+def restore(
+    pairs: Iterable[tuple[bytes, bytes | None]], control: Control, partition: int, *, next_offset: int = 0
+) -> MonitoringState:
+    """State from the changelog's (key, value) pairs in log order; `start` when there are none.
+
+    Open panes are not in it: `replay` them from `state.replay_from` to `state.next` before the first apply, unless
+    `state.replayed`. `FormatError` when a record is damaged or of a newer format.
+    """
+    found = latest(pairs)
+    if POSITION_KEY not in found:
+        return start(control, partition, next_offset=next_offset)
+    position = unpack(found.pop(POSITION_KEY), MonitoringPosition, key=POSITION_KEY)
+    if position.partition != partition:
+        raise ProtocolBroken(f"changelog of partition {position.partition}, read for partition {partition}")
+    state = MonitoringState(
+        partition=partition,
+        seq=position.seq,
+        next=position.next["profiles"],
+        read_to=position.next["profiles"],
+        now=position.now,
+        began=position.began,
+        ticked=position.ticked,
+        sources=position.sources,
+        absent=set(position.absent),
+        skipped=position.skipped,
+        counters=position.counters,
+        forms=Forms(control),
+        replay_from=position.replay_from,
+        digest=position.digest,
+        replayed=position.replay_from == position.next["profiles"],
+    )
+    # A clock makes the model that the other records belong to.
+    order = {"clock": 0, "ledger": 1, "chart": 2, "held": 3, "late": 4}
+    for name in sorted(found, key=lambda raw: order[raw.partition(b"|")[0].decode()]):
+        _restore_record(state, name, found[name])
+    state.due = set(state.models)
+    return state
+
+
+def replay(
+    state: MonitoringState, records: Iterable[Record], control: Control, *, last: bool = True
+) -> MonitoringState:
+    """Rebuild the open panes from records replay_from..next of `profiles`, without output.
+
+    May be called with one run of records after the other; with the `last` one the digest of what was rebuilt is
+    compared with the position's (`verify`).
+    """
+    state.forms = forms = _forms(state, control)
+    skipped = set(state.skipped)
+    for record in records:
+        if not state.replay_from <= record.offset < state.next or record.offset in skipped:
+            continue
+        content = _decoded(record).content
+        if isinstance(content, Progress) or content.kind == OUTCOME:
+            continue
+        _require_layout(content, forms)
+        _rebuild(state.models.get(content.model), content, record.offset, forms)
+    if last:
+        verify(state)
+    return state
+
+
+def verify(state: MonitoringState) -> None:
+    """After `replay`: `ProtocolBroken` when the open panes are not those that were lost."""
+    digest = sum(pane.digest for pane in state.open_panes()) & DIGEST_BITS
+    if digest != state.digest:
+        raise ProtocolBroken(
+            f"partition {state.partition}: open panes rebuilt from {state.replay_from} to {state.next} have the "
+            f"digest {digest:016x}, the position says {state.digest:016x}"
+        )
+    state.replayed = True
+
+
+def _work(state: MonitoringState, turn: Turn, taker: Taker) -> None:
+    """Close what is due, take the next record, and so on, until nothing is left or the apply is long enough."""
+    panes, monitor_panes = 0, 0
+    while True:
+        for name in sorted(state.due):
+            while cost := close_next(turn, state.models[name]):
+                panes, monitor_panes = panes + 1, monitor_panes + cost
+                if panes >= PANES_PER_APPLY or monitor_panes >= MONITOR_PANES_PER_APPLY:
+                    return
+            state.due.discard(name)
+        if not state.backlog:
+            state.next = max(state.next, state.read_to)
+            return
+        record = state.backlog.popleft()
+        taker.take(record.offset, record.append_ts, record.content)
+        state.next = record.offset + 1
+
+
+def _position(state: MonitoringState, control: Control) -> MonitoringPosition:
+    state.replay_from = min((pane.first_offset for pane in state.open_panes()), default=state.next)
+    state.digest = sum(pane.digest for pane in state.open_panes()) & DIGEST_BITS
+    state.skipped = [offset for offset in state.skipped if offset >= state.replay_from]
+    return MonitoringPosition(
+        partition=state.partition,
+        seq=state.seq,
+        next={"profiles": state.next},
+        replay_from=state.replay_from,
+        now=state.now,
+        sources=state.sources,
+        skipped=state.skipped,
+        digest=state.digest,
+        control_offset=control.offset,
+        counters=state.counters,
+        began=state.began,
+        absent=sorted(state.absent),
+        ticked=state.ticked,
+    )
+
+
+def _forms(state: MonitoringState, control: Control) -> Forms:
+    if state.forms is not None and state.forms.serves(control):
+        return state.forms
+    return Forms(control, state.forms)
+
+
+def _decoded(record: Record) -> Waiting:
+    if record.value is None:
+        raise ProtocolBroken(f"{record.topic}/{record.partition} at {record.offset}: a record without a value")
+    return Waiting(record.offset, record.timestamp, decode(record.value))
+
+
+def _require_layout(content: Delta | Progress, forms: Forms) -> None:
+    if isinstance(content, Delta) and not forms.knows(content.model, content.layout):
+        raise LateLayout(
+            f"a delta of {content.model} is counted under layout {content.layout}, which, with its reference, is not "
+            f"in the control topic as far as it was read (offset {forms.control.offset})"
+        )
+
+
+def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
+    """Note new layouts of the models that are here; `LateLayout` when one's time has passed."""
+    for name, model in state.models.items():
+        for from_ms, layout_id in turn.forms.ids(name):
+            if layout_id in model.known:
+                continue
+            watermark = model.clock.watermark
+            if watermark is not None and from_ms <= watermark:
+                raise LateLayout(
+                    f"layout {layout_id} of {name} begins at {from_ms}, but the watermark is at {watermark} already"
+                )
+            model.known.append(layout_id)
+            turn.clocks.add(name)
+            for at in [at for at, pane in model.panes.items() if turn.forms.at(name, at) is not pane.form]:
+                # Counted by a source before it learned of the layout; the pane's own layout never sees these events.
+                pane = model.panes.pop(at)
+                events = int(pane.on_time.counts[:, 0].sum() + pane.late.counts[:, 0].sum())
+                turn.counters.applied -= events
+                turn.counters.drops[WRONG_LAYOUT] = turn.counters.drops.get(WRONG_LAYOUT, 0) + events
+
+
+def _rebuild(model: Model | None, delta: Delta, offset: int, forms: Forms) -> None:
+    if model is None:
+        raise ProtocolBroken(f"a delta of {delta.model} at {offset}, but the changelog does not know the model")
+    rows, extras = decode_rows(delta), extras_by_row(delta)
+    for (at, late), take in rows_by_pane(delta).items():
+        form = forms.at(delta.model, at)
+        if (model.closed is not None and at < model.closed) or form is None or form.id != delta.layout:
+            continue
+        named = [extra for row in take for extra in extras.get(row, ())]
+        open_pane(model, form, start=at, offset=offset).add(rows, take, named, late=late)
+
+
+def _restore_record(state: MonitoringState, name: bytes, value: bytes) -> None:
+    kind, _, rest = name.decode().partition("|")
+    if kind == "clock":
+        clock = unpack(value, ClockRecord, key=name)
+        _catch_up_quiet(clock.clock, state.ticked)
+        state.models[rest] = Model(
+            rest, clock.clock, clock.known, closed=clock.closed, layout=clock.layout, version=clock.version
+        )
+    elif kind == "ledger":
+        ledger = unpack(value, LedgerRecord, key=name)
+        state.models[rest].episode, state.models[rest].ledger = ledger.episode, ledger.ledger
+    elif kind == "chart":
+        block, _, model_name = rest.partition("|")
+        state.models[model_name].blocks[block] = value
+    else:
+        at, layout, model_name = rest.split("|", 2)
+        _restore_held(state, name, value, start=int(at), layout=layout, model=state.models[model_name])
+
+
+def _restore_held(state: MonitoringState, name: bytes, value: bytes, *, start: int, layout: str, model: Model) -> None:
+    assert state.forms is not None
+    form = state.forms.by_id(model.name, layout)
+    if form is None:
+        raise LateLayout(f"layout {layout} of {model.name} holds the pane at {start}, but control has it no more")
+    held = model.held.get(start)
+    if held is None:
+        held = model.held[start] = Held(form, start, None, Extras())
+    if name.startswith(b"held|"):
+        record = unpack(value, HeldRecord, key=name)
+        held.on_time, held.extras = record.on_time, Extras(record.extras)
+    else:
+        late = unpack(value, LateRecord, key=name)
+        held.late, held.extras = Tally.unpack(late.late), Extras(late.extras)
+        held.revision, held.unsaid = late.revision, late.unsaid
+
+
+def _catch_up_quiet(clock: Clock, ticked: int) -> None:
+    """A quiet model's watermark moves with every progress and is not written each time: it follows from the last."""
+    if clock.quiet_since is not None and clock.watermark is not None:
+        clock.watermark = max(clock.watermark, clock.quiet_from + ticked - clock.quiet_since)
