@@ -53,10 +53,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Part:
-    """Some consecutive rows; `first` is the place of the first one in the file, from 0."""
+    """Some consecutive rows; `first` is the place of the first one in the file, from 0. ids: of predictions."""
 
     first: int
     rows: Rows
+    ids: Sequence[str] | None = None
 
 
 class Table:
@@ -65,6 +66,7 @@ class Table:
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
     that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
     refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true among the columns.
+    ids: read the ids of predictions, by which repeats are known.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Table:
         kinds: Mapping[str, Kind] | None = None,
         timeless: bool = False,
         outcomes: bool = False,
+        ids: bool = False,
     ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
         self.path, self.reading = path, reading
@@ -100,6 +103,7 @@ class Table:
         if outcomes and "outcome" in self._fields:
             self._columns["outcome"] = self._fields["outcome"]
             self.kinds["outcome"] = self.file.kinds[self._fields["outcome"]]
+        self._with_ids = ("id",) if ids and self.kind == "predictions" and "id" in self._fields else ()
         self._unit: float | None = None
         self.timed = "ts" in self._fields or reading.every is not None
         self._check_time(columns, timeless)
@@ -115,10 +119,13 @@ class Table:
 
     def parts(self) -> Iterator[Part]:
         """The rows in the file's order, at most 65,536 at a time."""
-        others = {self._fields[name]: name for name in ("ts", "version", "outcome", "id") if name in self._fields}
+        others = {self._fields[name]: name for name in ("ts", "version", *self._with_ids) if name in self._fields}
         columns = dict.fromkeys([*self._columns.values(), *self._segments.values(), *others])
         kinds: dict[str, Kind] = {self._columns[name]: kind for name, kind in self.kinds.items()}
-        for name in [*self._segments.values(), *(self._fields[f] for f in ("version", "id") if f in self._fields)]:
+        for name in [
+            *self._segments.values(),
+            *(self._fields[f] for f in ("version", *self._with_ids) if f in self._fields),
+        ]:
             kinds[name] = "text"
         first, some = 0, False
         reading = self.reading
@@ -143,7 +150,12 @@ class Table:
             version=chunk[version] if version else None,
             segments={name: chunk[column] for name, column in self._segments.items()},
         )
-        return Part(first, rows)
+        ids = (
+            [f"#{first + i}" if name is None else name for i, name in enumerate(chunk[self._fields["id"]])]
+            if self._with_ids
+            else None
+        )
+        return Part(first, rows, ids)
 
     def _times(self, chunk: Mapping[str, Column], first: int, size: int) -> Column:
         reading = self.reading

@@ -1,0 +1,104 @@
+"""What a configuration will surprise its owner with: warnings, each at its line, from the references alone.
+
+Errors stop a start; a warning does not. Nothing here reads a stream or asks a broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from detectors.references import Reference
+from detectors.scopes import build_scope
+from schemas.errors import ConfigurationError
+from schemas.layouts import Layout
+from streamer import spans
+from streamer.applying import rate_of
+from streamer.config import Loaded
+
+#: Fewer events than this in a pane: the share of a broken column is not known (DETECTION 6), and charts learn slowly.
+FEW_EVENTS = 20
+#: A change of this many tolerances should show within a day.
+VISIBLE = 2.0
+_DAY_MS = 86_400_000
+
+
+def warnings_of(
+    loaded: Loaded, layouts: Mapping[str, Layout], references: Mapping[str, Reference]
+) -> Iterator[ConfigurationError]:
+    """Every warning, model by model, as an error value with its place; raise none of them."""
+    for name, layout in layouts.items():
+        reference = references[name]
+        yield from _of_reference(loaded, name, layout, reference)
+        yield from _of_panes(loaded, name, layout, reference)
+        yield from _of_budget(loaded, name, layout, reference)
+
+
+def _of_reference(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    place = ("models", name)
+    if reference.provisional:
+        says = "pages all the same, and says so" if layout.page_provisional else "is shown, and silent"
+        yield loaded.fault(*place, "reference", message=f"provisional: {reference.provisional}; the model {says}")
+    if reference.model != name:
+        yield loaded.fault(*place, "reference", message=f"was learned for {reference.model!r}")
+    if layout.timezone != reference.timezone:
+        yield loaded.fault(
+            *place, "timezone", message=f"is {layout.timezone}, but the reference was learned in {reference.timezone}"
+        )
+    for column in (*layout.segments, *layout.marginals):
+        if column not in reference.segments:
+            yield loaded.fault(
+                *place, "segments", message=f"{column} is not in the reference: its values are shown, not tested"
+            )
+    if reference.findings:
+        kinds = sorted({finding.kind for finding in reference.findings if finding.kind != "short"})
+        if kinds:
+            yield loaded.fault(
+                *place, "reference", message=f"has findings ({', '.join(kinds)}); `tripline reference show` says them"
+            )
+
+
+def _of_panes(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    if reference.days == 0:
+        return
+    a_pane = rate_of(reference) * layout.pane_ms / _DAY_MS
+    if a_pane < FEW_EVENTS:
+        enough = int(np.ceil(layout.pane_ms * FEW_EVENTS / max(a_pane, 1e-9)))
+        longer = next((span for span in _PANES if span >= enough), _PANES[-1])
+        yield loaded.fault(
+            "models", name, "pane",
+            message=f"{spans.words(layout.pane_ms)} holds {a_pane:.3g} events on average, too few for a share to be "
+            f"known; {spans.words(longer)} would hold {a_pane * longer / layout.pane_ms:.3g}",
+        )  # fmt: skip
+
+
+def _of_budget(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    try:
+        scope = build_scope(reference, layout)
+    except ConfigurationError as error:
+        yield loaded.fault("models", name, message=error.message)
+        return
+    of_model = len(layout.monitored)
+    visible = scope.start().visible[:of_model]
+    paging = scope.paging[:of_model]
+    hidden = paging & ~(visible <= VISIBLE * layout.tolerance)
+    if hidden.any():
+        worst = int(np.argmax(np.where(hidden, np.nan_to_num(visible, nan=np.inf), -1.0)))
+        least = "no change at all" if np.isnan(visible[worst]) else f"only {visible[worst]:.2g} sd or more"
+        yield loaded.fault(
+            "models", name, "false_alarms",
+            message=f"under this budget a change of {VISIBLE * layout.tolerance:g} sd (twice the tolerance) would not "
+            f"show within a day in {int(hidden.sum())} of {of_model} features; of {layout.monitored[worst]} {least}",
+        )  # fmt: skip
+    silent = int((~paging).sum())
+    if silent and not reference.provisional:
+        yield loaded.fault(
+            "models", name, "reference",
+            message=f"is too small for {silent} of {of_model} features: they are shown, and silent",
+        )  # fmt: skip
+
+
+_PANES = tuple(
+    minutes * 60_000 for minutes in (1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440, 2880, 10080)
+)

@@ -1,0 +1,123 @@
+"""`tripline backtest`: read a table, run it through the cores, print the timeline or write it as JSON."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+from detectors.references import Reference, loads
+from schemas.alerts import AlertState, Incident
+from schemas.errors import ReferenceFileError
+from streamer import spans
+from streamer.applying import targets
+from streamer.backtesting import Backtest, kinds_of, run
+from streamer.commands.progress import with_progress
+from streamer.complaints import nearest
+from streamer.config import ConfigurationErrors, Loaded, Model, load
+from streamer.core.wording import moved
+from streamer.tables import Reading, Table, reading_of
+
+#: Members of an incident that the timeline names; `--json` has all.
+SHOWN = 8
+
+
+def backtest(
+    data: Path,
+    config: Path,
+    *,
+    model: str,
+    reference: Path | None = None,
+    map: str = "",
+    features: str = "",
+    rows: str = "",
+    every: str = "",
+    start: str = "",
+    header: bool | None = None,
+    json: Path | None = None,
+) -> None:
+    """Run `data` as history of `model`; print, or write JSON to `json` (`-`: print JSON)."""
+    loaded = _only(load(config), model)
+    configured = loaded.config.models[model]
+    learned = _reference(loaded, model, reference)
+    layout = targets(loaded, {model: learned})[model]
+    reading = reading_of(
+        reading_from(configured), map=map, features=features, rows=rows, every=every, start=start, header=header
+    )
+    table = Table(data, reading, kinds=kinds_of(learned), ids=True)
+    found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
+    text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
+    if json is not None and str(json) == "-":
+        print(text)
+        return
+    if json is not None:
+        json.write_text(text + "\n", encoding="utf-8")
+    tell(found, pane=layout.pane_ms)
+
+
+def reading_from(model: Model) -> Reading:
+    """How the configuration says that this model's tables are read."""
+    return Reading(
+        mapping=dict(model.table.mapping),
+        features=tuple(model.table.features),
+        segments=(*model.segments, *model.marginals),
+        every=model.table.every,
+        start=model.table.start,
+        header=model.table.header,
+    )
+
+
+def tell(found: Backtest, *, pane: int) -> None:
+    """Print the timeline."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold]{found.model}[/]: {found.rows:,} rows, {found.panes:,} panes of {spans.words(pane)}, "
+        f"reference {found.reference}"
+    )
+    events: list[tuple[int, str]] = []
+    for incident in found.incidents:
+        events.append((incident.opened_at, "\n".join(_opened(incident))))
+        if incident.state == AlertState.RESOLVED and incident.resolved_at is not None:
+            events.append((incident.resolved_at, f"[green]resolved[/]  incident {incident.id}"))
+    for trigger in found.triggers:
+        events.append((trigger.window_end, f"[yellow]trigger[/]   {trigger.policy}, {trigger.state}, {trigger.id}"))
+    for at, text in sorted(events, key=lambda event: event[0]):
+        console.print(f"{spans.rfc3339(at)}  row {found.crossings.row(at):>8,}  {text}")
+    if not found.incidents:
+        console.print("no incident")
+    still = sum(incident.state != AlertState.RESOLVED for incident in found.incidents)
+    if still:
+        console.print(f"{still} incident{'s' * (still > 1)} open at the end")
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items() if count)
+    if dropped:
+        console.print(f"dropped: {dropped}")
+
+
+def _opened(incident: Incident) -> list[str]:
+    version = f", version {incident.version}" if incident.version else ""
+    count = len(incident.evidence)
+    lines = [f"[red]firing[/]    incident {incident.id}{version}: {count} of its features, the strongest first"]
+    lines += [f"{'':34}{moved(evidence)}" for evidence in incident.evidence[:SHOWN]]
+    if count > SHOWN:
+        lines.append(f"{'':34}and {count - SHOWN} more")
+    return lines
+
+
+def _only(loaded: Loaded, model: str) -> Loaded:
+    """The configuration with this model alone: what is wrong with others is not asked."""
+    models = loaded.config.models
+    if model not in models:
+        raise ConfigurationErrors([loaded.fault("models", message=f"has no {model!r}" + nearest(model, list(models)))])
+    return Loaded(loaded.config.model_copy(update={"models": {model: models[model]}}), loaded.document)
+
+
+def _reference(loaded: Loaded, model: str, file: Path | None) -> Reference:
+    path = file or loaded.path_of(loaded.config.models[model].reference)
+    try:
+        return loads(path.read_bytes())
+    except (OSError, ReferenceFileError) as error:
+        says = f"{path}: {error.strerror if isinstance(error, OSError) else error}"
+        if file is not None:
+            raise ReferenceFileError(f"--reference: {says}") from error
+        raise ConfigurationErrors([loaded.fault("models", model, "reference", message=says)]) from error

@@ -1,0 +1,121 @@
+"""`tripline check`: every error of the configuration, and what will surprise; exit 2 on errors, 0 otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectors.references import Reference
+from schemas.errors import BrokerUnavailable, ConfigurationError, FormatError
+from schemas.layouts import Layout
+from streamer.applying import load_references, targets
+from streamer.checking import warnings_of
+from streamer.config import ConfigurationErrors, Loaded, json_schema, load
+from streamer.sampling import sample_findings
+
+#: How long `check` waits for a broker that may not be there.
+BROKER_SECONDS = 5.0
+
+
+@dataclass
+class Findings:
+    """What was found. notes: what could not be looked at."""
+
+    errors: list[ConfigurationError] = field(default_factory=list)
+    warnings: list[ConfigurationError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check(config: Path, *, sample: Path | None = None, broker: bool = True, as_json: bool = False) -> int:
+    """Print what is wrong with a configuration and what will surprise; the exit code."""
+    found = Findings()
+    try:
+        loaded = load(config)
+        references = load_references(loaded)
+        layouts = targets(loaded, references)
+    except ConfigurationErrors as error:
+        found.errors = error.errors
+    except ConfigurationError as error:
+        found.errors = [error]
+    else:
+        _look(found, loaded, layouts, references, sample=sample, broker=broker)
+    _say(found, config, as_json=as_json)
+    return 2 if found.errors else 0
+
+
+def print_schema() -> None:
+    """Print the JSON Schema of the file."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _look(
+    found: Findings,
+    loaded: Loaded,
+    layouts: dict[str, Layout],
+    references: dict[str, Reference],
+    *,
+    sample: Path | None,
+    broker: bool,
+) -> None:
+    found.warnings += warnings_of(loaded, layouts, references)
+    if sample is not None:
+        errors, warnings = sample_findings(loaded, layouts, references, sample)
+        found.errors += errors
+        found.warnings += warnings
+    if broker and loaded.config.kafka is not None:
+        try:
+            _ask_broker(found, loaded)
+        except ConfigurationError as error:
+            found.errors.append(error)
+
+
+def _ask_broker(found: Findings, loaded: Loaded) -> None:
+    from streamer.commands.connecting import settings_from
+    from streamer.kafka.settings import KafkaSettings
+    from streamer.kafka.topics import Finding, check_topics, partition_counts, topic_specs
+
+    async def ask(settings: KafkaSettings) -> list[Finding]:
+        there = await partition_counts(settings)
+        inputs = [there[name] for name in settings.inputs.values() if name in there]
+        specs = topic_specs(settings, sources=max(inputs, default=1), profiles=settings.profiles_partitions)
+        return await check_topics(settings, specs)
+
+    settings = settings_from(loaded)
+    try:
+        findings = asyncio.run(asyncio.wait_for(ask(settings), BROKER_SECONDS))
+    except (BrokerUnavailable, FormatError, TimeoutError) as error:
+        found.notes.append(f"topics were not looked at: {error or 'no answer'} ({settings.bootstrap_servers})")
+        return
+    for finding in findings:
+        fault = loaded.fault("kafka", message=f"topic {finding.topic}: {finding.message}")
+        # Topics that are not there yet are the next step, not a mistake of the file.
+        found.warnings.append(fault)
+
+
+def _say(found: Findings, config: Path, *, as_json: bool) -> None:
+    if as_json:
+        plain = {
+            "errors": [_plain(error) for error in found.errors],
+            "warnings": [_plain(warning) for warning in found.warnings],
+            "notes": found.notes,
+        }
+        print(json.dumps(plain, indent=2, ensure_ascii=False))
+        return
+    for error in found.errors:
+        print(error, file=sys.stderr)
+    for warning in found.warnings:
+        place = ": ".join(part for part in (f"{warning.file}:{warning.line}", warning.path) if part)
+        print(f"{place}: warning: {warning.message}")
+    for note in found.notes:
+        print(f"note: {note}")
+    if not found.errors:
+        count = len(found.warnings)
+        print(f"{config}: no errors, {count} warning{'s' * (count != 1)}")
+
+
+def _plain(error: ConfigurationError) -> dict[str, Any]:
+    return {"file": error.file, "line": error.line, "path": error.path, "message": error.message}
