@@ -1,0 +1,101 @@
+"""Drift detection with a false-alarm budget that holds, as a library: pure values, no clock, no I/O.
+
+    from detectors import ReferenceBuilder, build_scope, update
+
+Names are imported when they are first used, so that `import detectors` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectors.bins import Binner, FeatureSpec
+    from detectors.building import ReferenceBuilder
+    from detectors.catalogue import DETECTORS, RULES, STATISTICS
+    from detectors.profiles import Table
+    from detectors.references import Reference, dumps, loads
+    from detectors.results import Absorbed, Alarm, Cleared, ScopeResult
+    from detectors.rows import Rows
+    from detectors.scopes import Scope, build_scope, load_state, quiet_panes, skip_empty, update
+    from detectors.states import ScopeState, save_state
+    from detectors.statistics.jensen_shannon import jensen_shannon
+    from detectors.statistics.ks import ks
+    from detectors.statistics.missing_rate import missing_rate
+    from detectors.statistics.psi import psi
+    from detectors.statistics.wasserstein import wasserstein
+
+_PLACES = {
+    "Absorbed": "results",
+    "Alarm": "results",
+    "Binner": "bins",
+    "Cleared": "results",
+    "DETECTORS": "catalogue",
+    "FeatureSpec": "bins",
+    "RULES": "catalogue",
+    "Reference": "references",
+    "ReferenceBuilder": "building",
+    "Rows": "rows",
+    "STATISTICS": "catalogue",
+    "Scope": "scopes",
+    "ScopeResult": "results",
+    "ScopeState": "states",
+    "Table": "profiles",
+    "build_scope": "scopes",
+    "dumps": "references",
+    "jensen_shannon": "statistics.jensen_shannon",
+    "ks": "statistics.ks",
+    "load_state": "scopes",
+    "loads": "references",
+    "missing_rate": "statistics.missing_rate",
+    "psi": "statistics.psi",
+    "quiet_panes": "scopes",
+    "save_state": "states",
+    "skip_empty": "scopes",
+    "update": "scopes",
+    "wasserstein": "statistics.wasserstein",
+}
+
+__all__ = [
+    "DETECTORS",
+    "RULES",
+    "STATISTICS",
+    "Absorbed",
+    "Alarm",
+    "Binner",
+    "Cleared",
+    "FeatureSpec",
+    "Reference",
+    "ReferenceBuilder",
+    "Rows",
+    "Scope",
+    "ScopeResult",
+    "ScopeState",
+    "Table",
+    "build_scope",
+    "dumps",
+    "jensen_shannon",
+    "ks",
+    "load_state",
+    "loads",
+    "missing_rate",
+    "psi",
+    "quiet_panes",
+    "save_state",
+    "skip_empty",
+    "update",
+    "wasserstein",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'detectors' has no attribute {name!r}")
+    found: object = getattr(import_module(f"detectors.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -84,13 +84,13 @@ def judge_rules(
         if judged and ruled.bad_now[rules.NAMES.index(name), view * features + feature]:
             bad.add((view, feature, name))
     expected = []
-    for rule, carried in zip(scope.expected, state.expected, strict=True):
+    for one, carried in zip(scope.expected, state.expected, strict=True):
         of_model = None if extremes is None else extremes[0]
-        found, left = rules.judge(rule, carried, flat=counts[0], n=int(counts[0, 0]), extremes=of_model)
+        found, left = rules.judge(one, carried, flat=counts[0], n=int(counts[0, 0]), extremes=of_model)
         expected.append(left)
         if found is not None:
-            key = (0, rule.feature, rule.rule)
-            words = _words(rule, found)
+            key = (0, one.feature, one.rule)
+            words = _words(one, found)
             hard.setdefault(key, _alarm(scope, key, words, size=found.size, n=found.n, start=start))
             bad.add(key)
     return state._replace(expected=tuple(expected)), hard, bad
@@ -112,7 +112,7 @@ def decide(
     inside = within(scope, state)
     renewed = np.flatnonzero(inside & (tick.value >= scope.budget))
     listed, limits = budget.alarms(
-        np.where(inside, 0.0, tick.value), prior=scope.prior, budget=scope.budget, discovered=int(inside.sum())
+        np.where(inside, 0.0, tick.value), prior=scope.prior, budget=scope.budget, discovered=int(state.member.sum())
     )
     watches, clear = _observe(scope, state, tick)
     state = state._replace(watches=watches)
@@ -227,7 +227,7 @@ def _observe(scope: Scope, state: ScopeState, tick: tempered.Tick) -> tuple[reso
     return resolve.observe(
         state.watches,
         shift=tick.shift[direction],
-        n=tick.n[scope.bets.direction_monitor[direction]],
+        n=tick.n[scope.bets.direction_monitor[direction]].astype(np.float64),
         deff=scope.bets.deff[direction],
         clear_for=scope.layout.clear_for,
     )

@@ -188,7 +188,7 @@ def silence_limits(gaps: Ints, *, days: float, rows: int) -> Floats:
     mean_gap = np.maximum(mean_gap, days * 86_400_000 / rows)
     once = mean_gap * np.log(np.maximum(_MONTH_MS / mean_gap / _CHANCE_PER_BUDGET, 2.0))
     # A gap longer than what was seen around it is a habit (a night, a weekend), not chance.
-    return np.maximum(2.0 * gaps, np.where(longest < seen / 3.0, once, 0.0))
+    return np.asarray(np.maximum(2.0 * gaps, np.where(longest < seen / 3.0, once, 0.0)))
 
 
 def _range(

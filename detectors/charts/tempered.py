@@ -121,7 +121,7 @@ def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tu
 
 def evidence_of(bets: Bets, r: Floats) -> Floats:
     """Σ w·R of each monitor (M,), in panes."""
-    return np.bincount(bets.bet_monitor, weights=bets.weight * r, minlength=bets.monitors)
+    return np.bincount(bets.bet_monitor, weights=bets.weight * r, minlength=bets.monitors).astype(np.float64)
 
 
 def reset(bets: Bets, charts: Charts, monitors: Ints, *, pane: int) -> Charts:

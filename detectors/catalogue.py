@@ -1,0 +1,52 @@
+"""What there is: literal dicts, one line for each thing, and laws in `tests/laws` over all of them.
+
+`STATISTICS` compare counts of bins with the reference's; `DETECTORS` alarm within the model's budget; `RULES` are hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.statistics.jensen_shannon import jensen_shannon, jensen_shannon_noise
+from detectors.statistics.ks import ks, ks_noise
+from detectors.statistics.psi import psi, psi_noise
+
+Counts: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """A number for people: `value(reference, pane)` on counts (…, bins), and `noise(reference, n)`, its value over n
+    events when nothing changed. ordered: the bins must be in order, which categories are not. most: its upper end.
+    """
+
+    value: Callable[[Counts, Counts], Any]
+    noise: Callable[[Counts, int], Any]
+    unit: str
+    ordered: bool = False
+    most: float = float("inf")
+
+
+STATISTICS: dict[str, Statistic] = {
+    "psi": Statistic(value=psi, noise=psi_noise, unit="nats"),
+    "jensen_shannon": Statistic(value=jensen_shannon, noise=jensen_shannon_noise, unit="√bits", most=1.0),
+    "ks": Statistic(value=ks, noise=ks_noise, unit="share", ordered=True, most=1.0),
+}
+
+DETECTORS: dict[str, str] = {
+    "distribution": "tempered Shiryaev–Roberts mixture over panes of counts (detectors/charts/tempered.py)",
+}
+
+RULES: dict[str, str] = {
+    "missing": "half of the events without a value, by default; `missing_below: x`",
+    "range": "half of the events outside the reference's range or levels, by default; `range: [low, high]`",
+    "required": "an event without a value, where `required: true`",
+    "levels": "a level that the reference lacks, where `levels: closed`",
+    "rows": "fewer events in a pane than `rows_at_least`",
+    "silence": "no event for more than twice the longest gap of that hour of the week",
+}
