@@ -90,8 +90,16 @@ async def create_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list
         missing = [spec for spec in specs if spec.name not in there]
         if not missing:
             return []
+        # aiokafka takes -1, the broker's own replication, only beside an (empty) assignment.
+        assigned: dict[int, list[int]] | None = {} if settings.replication == -1 else None
         wanted = [
-            NewTopic(spec.name, spec.partitions, settings.replication, topic_configs=dict(spec.configs))
+            NewTopic(
+                spec.name,
+                spec.partitions,
+                settings.replication,
+                replica_assignments=assigned,
+                topic_configs=dict(spec.configs),
+            )
             for spec in missing
         ]
         answer = await admin.create_topics(wanted, timeout_ms=20_000)
