@@ -28,9 +28,9 @@ from mode import Service
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
 from streamer.core.control import Control
-from streamer.kafka.restore import position_lost, restore_tasks, start_client
+from streamer.kafka.restore import Gap, restore_tasks, start_client
 from streamer.kafka.settings import KafkaSettings
-from streamer.kafka.stages import Stage
+from streamer.kafka.stages import Sensor, Stage
 from streamer.kafka.tasks import Status, Task, Work
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Delivery(Service):  # type: ignore[misc]
         channel: Any,
         control: Callable[[], Control],
         failed: Callable[[Exception], None],
+        sensor: Sensor,
         **more: Any,
     ) -> None:
         super().__init__(**more)
@@ -68,7 +69,7 @@ class Delivery(Service):  # type: ignore[misc]
         self.settled = False
         self.restore_seconds: float | None = None
         self._settings, self._partitions, self._profiles = settings, partitions, profiles
-        self._channel, self._control, self._failed = channel, control, failed
+        self._channel, self._control, self._failed, self._sensor = channel, control, failed, sensor
         self._consumer: aiokafka.AIOKafkaConsumer = None
         self._epoch = 0
         self._works: asyncio.Queue[Work] = asyncio.Queue()
@@ -81,6 +82,18 @@ class Delivery(Service):  # type: ignore[misc]
     def ready(self) -> bool:
         """The group has spoken, and every task that it gave us is restored."""
         return self.settled and all(task.status is Status.READY for task in self.tasks.values())
+
+    def lags(self) -> dict[tuple[int, str], int]:
+        """Offsets that are in the log and not committed, by (partition, input), as of the last fetch."""
+        found = {}
+        for partition, task in self.tasks.items():
+            for name, intake in task.intakes.items():
+                if intake.at in self._consumer.assignment():
+                    stable = self._consumer.last_stable_offset(intake.at)
+                    done = task.committed_positions.get(name)
+                    if stable is not None and done is not None:
+                        found[partition, name] = max(0, stable - done)
+        return found
 
     async def on_start(self) -> None:
         """Connect and join the group; assignment and restore follow."""
@@ -149,6 +162,7 @@ class Delivery(Service):  # type: ignore[misc]
                 control=self._control,
                 failed=self._failed,
                 freed=self._on_freed,
+                sensor=self._sensor,
             )
         for task in self.tasks.values():
             self._place(task)
@@ -271,8 +285,8 @@ class Delivery(Service):  # type: ignore[misc]
         restored = restore_tasks(self._settings, self.stage, self._control(), ledgers, profiles=self._profiles)
         try:
             async with contextlib.aclosing(restored):
-                async for partition, state in restored:
-                    fresh[partition].open(state)
+                async for partition, state, notes in restored:
+                    fresh[partition].open(state, notes)
                     self._place(fresh[partition])
                     self._wake.set()
             self.restore_seconds = time.monotonic() - began
@@ -301,7 +315,7 @@ class Delivery(Service):  # type: ignore[misc]
     async def _lost(self, error: OffsetOutOfRangeError) -> Exception:
         at, position = next(iter(error.args[0].items()))
         begins, ends = await self._consumer.beginning_offsets([at]), await self._consumer.end_offsets([at])
-        return position_lost(at, position=position, begin=begins[at], end=ends[at])
+        return Gap(at=at, position=position, begin=begins[at], end=ends[at]).error()
 
     def _grown(self) -> str:
         counts = {

@@ -9,22 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.alerts import AuditRecord, Reason
+from schemas.envelopes import wrap
 from schemas.errors import BrokerUnavailable, PositionLost
 from streamer.core.control import Control
-from streamer.core.records import Record
+from streamer.core.records import Output, Record
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
+
+
+class Restored(NamedTuple):
+    """A task that may go on. notes: what its first transaction says beside its own (accepted gaps)."""
+
+    partition: int
+    state: Any
+    notes: list[Output]
+
 
 #: A piece of a log that is handed to `replay` at once.
 _PIECE = 1_000
@@ -37,8 +49,8 @@ async def restore_tasks(
     ledgers: Mapping[int, Ledger],
     *,
     profiles: int,
-) -> AsyncGenerator[tuple[int, Any], None]:
-    """Yield (partition, state) of each task as soon as it is ready. profiles: partitions of the spread outputs.
+) -> AsyncGenerator[Restored, None]:
+    """Yield each task as soon as it is ready. profiles: partitions of the spread outputs.
 
     Raises `PositionLost`, and whatever the stage raises on what it reads.
     """
@@ -49,7 +61,7 @@ async def restore_tasks(
             await session.pass_barriers(ledgers, profiles=profiles)
         kept = await session.read_changelogs(list(ledgers))
         for partition in ledgers:
-            yield partition, await session.state_of(partition, kept.pop(partition))
+            yield await session.restored(partition, kept.pop(partition), profiles=profiles)
 
 
 def outputs_of(settings: KafkaSettings, stage: Stage, partition: int, *, profiles: int) -> list[TopicPartition]:
@@ -96,13 +108,38 @@ async def ends_of(reader: aiokafka.AIOKafkaConsumer, partitions: Sequence[TopicP
     return ends
 
 
-def position_lost(at: TopicPartition, *, position: int, begin: int, end: int) -> PositionLost:
-    """The error that says what is gone, with both offsets, and what an operator can do."""
-    where = "before the log's start" if position < begin else "past the log's end"
-    return PositionLost(
-        f"{at.topic}/{at.partition}: position {position} lies {where} ({begin} to {end}); "
-        "`tripline run --accept-gap` goes on at the log's start and records what was not counted"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A position that its log does not hold: `begin` to `end` is what there is."""
+
+    at: TopicPartition
+    position: int
+    begin: int
+    end: int
+
+    def error(self) -> PositionLost:
+        """The error that says what is gone, with both offsets, and what an operator can do."""
+        log_of = f"{self.at.topic}/{self.at.partition}: position {self.position} lies"
+        if self.position < self.begin:
+            return PositionLost(
+                f"{log_of} before the log's start ({self.begin} to {self.end}): retention took what was not counted; "
+                "`tripline run --accept-gap` goes on at the log's start and records the gap"
+            )
+        return PositionLost(
+            f"{log_of} past the log's end ({self.begin} to {self.end}): this is not the log that was read; "
+            "was the topic made anew? Then start a new `kafka.app`"
+        )
+
+    def note(self, task: str, partition: int) -> Output:
+        """The audit record of an accepted gap. Its time is the worker's: it is an operator's decision, not a result."""
+        at = time.time_ns() // 1_000_000
+        details = {"topic": self.at.topic, "partition": self.at.partition, "from": self.position, "to": self.begin}
+        record = AuditRecord(
+            subject=task, decision="gap accepted", reason=Reason.GAP_ACCEPTED, at=at, details={**details}
+        )
+        name = f"gap-{self.at.topic}-{self.at.partition}-{self.position}"
+        value, headers = wrap(record, id=name, source=f"/tripline/{task}", subject=task, at=at)
+        return Output("audit", task.encode(), value, partition, headers)
 
 
 @dataclass(frozen=True)
@@ -150,17 +187,19 @@ class _Session:
                     latest[key] = value
         return kept
 
-    async def state_of(self, partition: int, kept: Mapping[bytes, bytes]) -> Any:
+    async def restored(self, partition: int, kept: Mapping[bytes, bytes], *, profiles: int) -> Restored:
         if kept:
             state = self.stage.restore(self.control, partition, kept.items())
         else:
             state = self.stage.start(self.control, partition, await self.first_positions(partition))
-        state = await self.inside_the_log(partition, state)
+        gaps = await self.gaps_of(partition, state)
+        if gaps:
+            state = self.stage.moved(state, {name: gap.begin for name, gap in gaps.items()})
         since = self.stage.replay_from(state)
         if since is not None:
             state = await self.replay(partition, state, since=since)
-        self.stage.verify(state)
-        return state
+        notes = [gap.note(f"{self.stage.name}/{partition}", partition % profiles) for gap in gaps.values()]
+        return Restored(partition, self.stage.verify(self.control, state), notes)
 
     async def first_positions(self, partition: int) -> dict[str, int]:
         start = self.stage.begins or self.settings.start
@@ -176,9 +215,9 @@ class _Session:
         log.info("%s/%d: no position yet, starts at %s", self.stage.name, partition, found)
         return found
 
-    async def inside_the_log(self, partition: int, state: Any) -> Any:
-        """The state as it is when the log still holds its positions; moved, or `PositionLost`, when not."""
-        moved = {}
+    async def gaps_of(self, partition: int, state: Any) -> dict[str, Gap]:
+        """Inputs whose log no longer holds the state's position: accepted, or `PositionLost`."""
+        gaps = {}
         for name, position in self.stage.positions(state).items():
             at = TopicPartition(self.settings.topic(name), partition)
             begin, end = await self.log_of(at)
@@ -188,12 +227,13 @@ class _Session:
                     end = (await raw.end_offsets([at]))[at]
             if begin <= position <= end:
                 continue
-            lost = position_lost(at, position=position, begin=begin, end=end)
-            if not self.settings.accept_gap:
-                raise lost
-            log.warning("%s; accepted by --accept-gap", lost)
-            moved[name] = begin
-        return self.stage.moved(state, moved) if moved else state
+            gap = Gap(at=at, position=position, begin=begin, end=end)
+            # Only what retention took can be passed over: a log that ends before the position is another log.
+            if not self.settings.accept_gap or position > end:
+                raise gap.error()
+            log.warning("%s; accepted by --accept-gap", gap.error())
+            gaps[name] = gap
+        return gaps
 
     async def replay(self, partition: int, state: Any, *, since: int) -> Any:
         (name,) = self.stage.inputs
@@ -201,7 +241,7 @@ class _Session:
         begin, until = (await self.log_of(at))[0], self.stage.positions(state)[name]
         if since < begin:
             # Retention is shorter than an open pane: its events cannot be counted again.
-            raise position_lost(at, position=since, begin=begin, end=until)
+            raise Gap(at=at, position=since, begin=begin, end=until).error()
         pieces = read_between(self.reader, {at: (since, until)}, stall_s=self.settings.broker_timeout_s)
         async for _, records in pieces:
             state = self.stage.replay(self.control, state, records)

@@ -15,13 +15,13 @@ from streamer.core.records import Batch, Output, Record
 class Counts(NamedTuple):
     """Totals of a task since its first start, from its position: `consumed == applied + sum(drops)`.
 
-    more: further totals by metric name and labels' values, as the stage likes.
+    more: further totals of the stage's own, by (metric, state), the state "" where there is none.
     """
 
     consumed: int
     applied: int
     drops: Mapping[str, int]
-    more: Mapping[str, int] = {}
+    more: Mapping[tuple[str, str], int] = {}
 
 
 class Stage(Protocol):
@@ -64,8 +64,8 @@ class Stage(Protocol):
     def replay(self, control: Control, state: Any, records: Sequence[Record]) -> Any:
         """Rebuild what the changelog leaves out; called with consecutive pieces of the input up to the position."""
 
-    def verify(self, state: Any) -> None:
-        """After restore and replay: `ProtocolBroken` when the digest differs."""
+    def verify(self, control: Control, state: Any) -> Any:
+        """The state after restore and replay; `ProtocolBroken` when its digest differs."""
 
     def apply(self, control: Control, state: Any, batch: Batch) -> tuple[Any, list[Output]]:
         """The stage itself."""
@@ -77,13 +77,26 @@ class Stage(Protocol):
         """Where reading stands: further on than `positions` while records wait in the state."""
 
     def moved(self, state: Any, positions: Mapping[str, int]) -> Any:
-        """State that reads on elsewhere, after an accepted gap."""
+        """State that reads on elsewhere, after an accepted gap, which its accounts show."""
 
     def pending(self, state: Any) -> bool:
         """There is more to do without new input."""
 
-    def boundary(self, control: Control, after_ms: int) -> int:
-        """Next append time after `after_ms` that is worth a batch at once (a pane's end)."""
+    def boundary(self, control: Control, after_ms: int) -> int | None:
+        """Next append time after `after_ms` that is worth a batch at once (a pane's end); None: there is none."""
 
     def counts(self, state: Any) -> Counts:
         """Totals, for metrics."""
+
+
+class Sensor(Protocol):
+    """Who is told what the tasks of a stage do."""
+
+    def restored(self, partition: int, counts: Counts) -> None:
+        """A task is ready, with these totals."""
+
+    def committed(self, partition: int, counts: Counts, seconds: float) -> None:
+        """Its totals after a transaction, and how long that took."""
+
+    def gone(self, partition: int) -> None:
+        """It is another worker's now."""

@@ -18,7 +18,7 @@ from schemas.errors import LateLayout, ProtocolBroken
 from streamer.core.control import Control
 from streamer.core.records import Batch, Output, Record
 from streamer.kafka.settings import KafkaSettings
-from streamer.kafka.stages import Counts, Stage
+from streamer.kafka.stages import Counts, Sensor, Stage
 from streamer.kafka.transactions import Ledger
 
 #: How far this worker's `control` may lag behind another one's.
@@ -116,19 +116,19 @@ class Task:
         control: Callable[[], Control],
         failed: Callable[[Exception], None],
         freed: Callable[[Task], None],
+        sensor: Sensor,
     ) -> None:
         self.stage, self.partition = stage, partition
         self.ledger = Ledger(settings, stage=stage.name, partition=partition)
         self.intakes = {name: Intake(name, TopicPartition(settings.topic(name), partition)) for name in stage.inputs}
         self.status = Status.RESTORING
         self.queued = False
-        self.committed: Counts | None = None
         self.committed_positions: dict[str, int] = {}
         self.commit_began: float | None = None
-        self.commit_seconds: list[float] = []
-        self.batches = 0
         self._settings, self._control, self._failed, self._freed = settings, control, failed, freed
+        self._sensor = sensor
         self._state: Any = None
+        self._notes: list[Output] = []
         self._held: tuple[list[Output], Counts, dict[str, int]] | None = None
         self._commit: asyncio.Task[None] | None = None
         self._last_batch = 0.0
@@ -144,6 +144,11 @@ class Task:
         return f"{self.stage.name}/{self.partition}"
 
     @property
+    def state(self) -> Any:
+        """The stage's own state, for gauges; one batch ahead of what is committed, at most."""
+        return self._state
+
+    @property
     def quiet(self) -> bool:
         """Nothing is with the agent or on its way to the broker."""
         return not self.queued and self._held is None and self._commit is None
@@ -153,19 +158,20 @@ class Task:
         """It wants more records."""
         return self.status is Status.READY and sum(intake.rows for intake in self.intakes.values()) < self._rows
 
-    def open(self, state: Any) -> None:
-        """It is restored: reading goes on at the state's positions."""
-        self._state = state
+    def open(self, state: Any, notes: list[Output]) -> None:
+        """It is restored: reading goes on at the state's positions; `notes` go out with its first transaction."""
+        self._state, self._notes = state, notes
         for name, position in self.stage.reached(state).items():
             if name in self.intakes:
                 self.intakes[name].reset(position)
-        self.committed = self.stage.counts(state)
+        self._sensor.restored(self.partition, self.stage.counts(state))
         self.committed_positions = dict(self.stage.positions(state))
         self.status = Status.READY
 
     def close(self) -> None:
         """It is another worker's now, or nobody's; what is in flight may end or not."""
         self.status = Status.CLOSED
+        self._sensor.gone(self.partition)
 
     def offer(self, now: float) -> Batch | None:
         """The next batch when one is due at `now` (monotonic seconds), with the next offset after it."""
@@ -175,7 +181,8 @@ class Task:
         if chosen is not None and self._due(chosen, now):
             records, next_offset = chosen.cut(rows=self._rows, size=self._settings.batch_bytes)
             self._note_pace(len(records), now)
-            self._boundary = self.stage.boundary(self._control(), records[-1].timestamp)
+            if self._boundary is None or records[-1].timestamp >= self._boundary:
+                self._boundary = self.stage.boundary(self._control(), records[-1].timestamp)
             return self._batch(chosen, records, next_offset, now)
         if chosen is None and self._wants_empty(now):
             # An input whose position moved over a hole goes first, so that the hole is recorded.
@@ -209,7 +216,6 @@ class Task:
             reached = self.stage.reached(self._state)[batch.input]
             if reached != batch.next_offset:
                 raise ProtocolBroken(f"task {self.name}: {batch.input} at {reached}, not {batch.next_offset}")
-            self.batches += 1
             size = sum(len(output.value or b"") for output in outputs)
             # The size of outputs is known too late to bound this batch; it bounds the next one.
             self._rows = max(1, self._rows // 2) if size > self._settings.batch_bytes else self._settings.batch_rows
@@ -223,6 +229,7 @@ class Task:
         if not outputs:
             self._freed(self)
             return
+        outputs, self._notes = [*self._notes, *outputs], []
         self._held = (outputs, self.stage.counts(self._state), dict(self.stage.positions(self._state)))
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_held(), name=f"commit {self.name}")
@@ -280,9 +287,8 @@ class Task:
                 self._held = None
                 began = self.commit_began = time.monotonic()
                 await self.ledger.write(outputs)
-                self.commit_seconds.append(time.monotonic() - began)
-                self.committed, self.committed_positions = counts, positions
-                self.commit_began = None
+                self.commit_began, self.committed_positions = None, positions
+                self._sensor.committed(self.partition, counts, time.monotonic() - began)
                 self._freed(self)
         except Exception as error:
             if self.status is not Status.CLOSED:

@@ -120,6 +120,13 @@ class Process:
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def code(self) -> int:
+        """How it ended; 0 or more by itself, minus the signal otherwise."""
+        assert self._child is not None
+        assert self._child.returncode is not None
+        return self._child.returncode
+
     def spawn(self) -> None:
         # setpriv replaces itself by the program: the same pid, and it dies with us however we die.
         tie = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []

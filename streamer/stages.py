@@ -1,0 +1,157 @@
+"""The two stages as the rim sees them: each pure module behind the one protocol of `streamer.kafka.stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from schemas.events import DropReason
+from streamer.core import monitoring, profiling
+from streamer.core.control import Control
+from streamer.core.monitoring import MonitoringState
+from streamer.core.positions import Counters
+from streamer.core.profiling_state import ProfilingState
+from streamer.core.records import Batch, Output, Record
+from streamer.formats.mapping import TopicMapping
+from streamer.kafka.stages import Counts
+from streamer.kafka.topics import DECISIONS
+
+#: Reason of events that retention took before they were counted; no record was seen, so no dead letter says it.
+GAP = "gap"
+_REASONS = (*(reason.value for reason in DropReason), GAP)
+
+
+class Profiling(NamedTuple):
+    """Stage 1: streamer/core/profiling.py. mappings: how inputs that are not ours are read."""
+
+    inputs: tuple[str, ...] = ("predictions", "features", "outcomes")
+    mappings: Mapping[str, TopicMapping] = {}
+    dead_letter_payload: bool = False
+    name: str = "profiling"
+    writes: tuple[str, ...] = ("dead-letter",)
+    spreads: tuple[str, ...] = ("profiles",)
+    ticks: bool = True
+    begins: str | None = None
+    reasons: tuple[str, ...] = _REASONS
+    awaits_control: bool = False
+
+    def start(self, control: Control, partition: int, positions: Mapping[str, int]) -> ProfilingState:
+        return profiling.start(
+            control,
+            partition,
+            next=positions,
+            mappings=self.mappings,
+            dead_letter_payload=self.dead_letter_payload,
+        )
+
+    def restore(
+        self, control: Control, partition: int, records: Iterable[tuple[bytes, bytes]]
+    ) -> ProfilingState | None:
+        state = profiling.restore(
+            records, control, mappings=self.mappings, dead_letter_payload=self.dead_letter_payload
+        )
+        if state is not None:
+            # An input that was added to the configuration since: read from its start.
+            for name in self.inputs:
+                state.next.setdefault(name, 0)
+        return state
+
+    def replay_from(self, state: ProfilingState) -> int | None:
+        return None
+
+    def replay(self, control: Control, state: ProfilingState, records: Sequence[Record]) -> ProfilingState:
+        raise NotImplementedError("stage 1 keeps everything in its changelog")
+
+    def verify(self, control: Control, state: ProfilingState) -> ProfilingState:
+        return state  # `restore` has compared the digests
+
+    def apply(self, control: Control, state: ProfilingState, batch: Batch) -> tuple[ProfilingState, list[Output]]:
+        return profiling.apply(state, batch, control)
+
+    def positions(self, state: ProfilingState) -> Mapping[str, int]:
+        return state.next
+
+    def reached(self, state: ProfilingState) -> Mapping[str, int]:
+        return state.next
+
+    def moved(self, state: ProfilingState, positions: Mapping[str, int]) -> ProfilingState:
+        lost = sum(position - state.next[name] for name, position in positions.items())
+        state.next.update(positions)
+        state.consumed += lost
+        state.drops[GAP] = state.drops.get(GAP, 0) + lost
+        return state
+
+    def pending(self, state: ProfilingState) -> bool:
+        return False
+
+    def boundary(self, control: Control, after_ms: int) -> int | None:
+        paces = {(layout.pane_ms, layout.lateness_ms) for of_model in control.models.values() for layout in of_model}
+        return min(((after_ms - lateness) // pane * pane + pane + lateness for pane, lateness in paces), default=None)
+
+    def counts(self, state: ProfilingState) -> Counts:
+        return Counts(state.consumed, state.applied, dict(state.drops))
+
+
+class Monitoring(NamedTuple):
+    """Stage 2: streamer/core/monitoring.py."""
+
+    inputs: tuple[str, ...] = ("profiles",)
+    name: str = "monitoring"
+    writes: tuple[str, ...] = DECISIONS
+    spreads: tuple[str, ...] = ()
+    ticks: bool = False
+    # Nothing that stage 1 ever said is skipped.
+    begins: str | None = "earliest"
+    reasons: tuple[str, ...] = tuple(Counters().drops)
+    awaits_control: bool = True
+
+    def start(self, control: Control, partition: int, positions: Mapping[str, int]) -> MonitoringState:
+        return monitoring.start(control, partition, next_offset=positions["profiles"])
+
+    def restore(self, control: Control, partition: int, records: Iterable[tuple[bytes, bytes]]) -> MonitoringState:
+        return monitoring.restore(records, control, partition)
+
+    def replay_from(self, state: MonitoringState) -> int | None:
+        return None if state.replayed else state.replay_from
+
+    def replay(self, control: Control, state: MonitoringState, records: Sequence[Record]) -> MonitoringState:
+        return monitoring.replay(state, records, control, last=False)
+
+    def verify(self, control: Control, state: MonitoringState) -> MonitoringState:
+        return state if state.replayed else monitoring.replay(state, [], control, last=True)
+
+    def apply(self, control: Control, state: MonitoringState, batch: Batch) -> tuple[MonitoringState, list[Output]]:
+        return monitoring.apply(state, batch, control)
+
+    def positions(self, state: MonitoringState) -> Mapping[str, int]:
+        return {"profiles": state.next}
+
+    def reached(self, state: MonitoringState) -> Mapping[str, int]:
+        return {"profiles": state.read_to}
+
+    def moved(self, state: MonitoringState, positions: Mapping[str, int]) -> MonitoringState:
+        # What fed the open panes is gone: they begin anew, and every source is taken where it is now.
+        state.next = state.read_to = state.replay_from = positions["profiles"]
+        state.sources.clear()
+        state.replayed, state.digest = True, 0
+        return state
+
+    def pending(self, state: MonitoringState) -> bool:
+        return state.pending
+
+    def boundary(self, control: Control, after_ms: int) -> int | None:
+        return None
+
+    def counts(self, state: MonitoringState) -> Counts:
+        counters = state.counters
+        more: dict[tuple[str, str], int] = {
+            ("profiles_repeated", ""): counters.repeated,
+            ("events_folded", ""): counters.folded,
+            ("panes_closed", ""): counters.panes,
+            ("windows", ""): counters.windows,
+            ("window_revisions", ""): counters.revisions,
+            ("audit_records", ""): counters.audits,
+        }
+        for name in ("alerts", "incidents", "triggers"):
+            more |= {(name, word): n for word, n in getattr(counters, name).items()}
+        return Counts(counters.consumed, counters.applied, dict(counters.drops), more)

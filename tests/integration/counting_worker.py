@@ -1,0 +1,32 @@
+"""A worker of the counting stages as a process: `counting_worker.py '{"bootstrap_servers": …, "profiles": 3, …}'`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from counting import Counting, Summing
+
+from streamer.app import Address, Worker
+from streamer.commands.run import serve
+from streamer.kafka.settings import KafkaSettings
+
+
+def main(options: dict[str, Any]) -> int:
+    profiles, page = options.pop("profiles"), options.pop("page", None)
+    settings = KafkaSettings(**options)
+
+    def build() -> Worker:
+        return Worker(
+            settings,
+            stages=(Counting(profiles), Summing()),
+            page=None if page is None else Address("127.0.0.1", page),
+        )
+
+    return asyncio.run(serve(build))
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,174 @@
+"""Workers as processes under a small supervisor, events for them, and a checker of what they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aiokafka import TopicPartition
+from brokers import Process, eventually, free_port
+from confluent_kafka import Producer
+
+from streamer.core.records import Record
+from streamer.kafka.restore import ends_of, read_between
+from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.topics import create_topics, topic_specs
+
+HERE = Path(__file__).parent
+SOURCES, PROFILES = 4, 3
+
+
+def settings_for(bootstrap: str, prefix: str, **more: Any) -> KafkaSettings:
+    """Settings of a test's own application and topics."""
+    inputs = {"predictions": prefix + "predictions", "features": prefix + "features"}
+    defaults = {"session_timeout_ms": 6_000, "start": "earliest", "replication": 1}
+    return KafkaSettings(
+        bootstrap_servers=bootstrap, app=prefix + "app", topic_prefix=prefix, inputs=inputs, **(defaults | more)
+    )
+
+
+def make_topics(settings: KafkaSettings, *, sources: int = SOURCES) -> None:
+    """Every topic of an application."""
+    asyncio.run(create_topics(settings, topic_specs(settings, sources=sources, profiles=PROFILES)))
+
+
+class Fleet:
+    """Worker processes by slot; one that ends is started again after a short while, until `stop`."""
+
+    def __init__(self, settings: KafkaSettings, folder: Path, *, slots: int, restart: bool = True) -> None:
+        self.ended: list[tuple[int, int]] = []
+        self.ports = [free_port() for _ in range(slots)]
+        self._settings, self._restart = settings, restart
+        self._stopping = threading.Event()
+        self.workers = [self._process(folder, slot) for slot in range(slots)]
+        for worker in self.workers:
+            worker.spawn()
+        self._watch = threading.Thread(target=self._supervise, daemon=True)
+        self._watch.start()
+
+    def _process(self, folder: Path, slot: int) -> Process:
+        options = {**asdict(self._settings), "slot": str(slot), "profiles": PROFILES, "page": self.ports[slot]}
+        options.pop("security")
+        command = [sys.executable, str(HERE / "counting_worker.py"), json.dumps(options)]
+        return Process(command=command, log=folder / f"worker-{slot}.log")
+
+    def _supervise(self) -> None:
+        while not self._stopping.wait(0.1):
+            for slot, worker in enumerate(self.workers):
+                if not worker.running:
+                    self.ended.append((slot, worker.code))
+                    if self._restart and not self._stopping.is_set():
+                        worker.spawn()
+        # Here and not in `stop`: a child ends with the thread that started it.
+        for worker in self.workers:
+            worker.stop(within=8)
+
+    def stop(self) -> None:
+        """End every worker with SIGTERM."""
+        self._stopping.set()
+        self._watch.join(30)
+
+
+class Feeder:
+    """Values for `predictions` at a steady rate, in a thread; `truth` is what was acknowledged."""
+
+    def __init__(self, settings: KafkaSettings, *, rate: int = 4_000, seed: int = 1) -> None:
+        self.truth: Counter[str] = Counter()
+        self._topic, self._rate, self._rng = settings.topic("predictions"), rate, random.Random(seed)
+        self._producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "enable.idempotence": True})
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            for _ in range(self._rate // 20):
+                self.send(f"m{self._rng.randrange(20)}", self._rng.randrange(SOURCES))
+            self._producer.poll(0)
+            time.sleep(0.05)
+
+    def send(self, value: str, partition: int) -> None:
+        self._producer.produce(self._topic, value.encode(), partition=partition)
+        self.truth[value] += 1
+
+    def stop(self) -> Counter[str]:
+        """No more; everything sent is in the log."""
+        self._stopping.set()
+        self._thread.join()
+        assert self._producer.flush(60) == 0
+        return self.truth
+
+
+def read_topic(settings: KafkaSettings, name: str) -> list[Record]:
+    """Committed records of a topic, to its end as it is now; `name` as Kafka knows it."""
+
+    async def read() -> list[Record]:
+        reader = settings.consumer(role="checker", auto_offset_reset="earliest", fetch_max_wait_ms=100)
+        await reader.start()
+        try:
+            await reader._client.force_metadata_update()
+            logs = [TopicPartition(name, p) for p in sorted(await partitions(reader))]
+            begins, ends = await reader.beginning_offsets(logs), await ends_of(reader, logs)
+            found: list[Record] = []
+            async for _, records in read_between(reader, {at: (begins[at], ends[at]) for at in logs}):
+                found += records
+            return found
+        finally:
+            await reader.stop()
+
+    async def partitions(reader: Any) -> set[int]:
+        await reader.topics()
+        return reader.partitions_for_topic(name) or set()
+
+    return asyncio.run(read())
+
+
+def counted(settings: KafkaSettings) -> Counter[str]:
+    """What stage 1 says, summed."""
+    total: Counter[str] = Counter()
+    for record in read_topic(settings, settings.topic("profiles")):
+        total.update(json.loads(record.value)["counts"])
+    return total
+
+
+def wait_until_counted(settings: KafkaSettings, truth: Counter[str], *, within: float = 60) -> None:
+    """Until stage 1 has said as many as there are."""
+    eventually(lambda: counted(settings).total() >= truth.total(), within=within, every=0.5, what="all counted")
+
+
+def check_exact(settings: KafkaSettings, truth: Counter[str]) -> None:
+    """Deltas sum to the truth; no range of a source comes twice; each window comes once; the last are the truth."""
+    assert counted(settings) == truth
+    ranges: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    for record in read_topic(settings, settings.topic("profiles")):
+        said = json.loads(record.value)
+        ranges.setdefault((said["source"], record.partition), []).append((said["seq"], said["begin"], said["end"]))
+    for said_there in ranges.values():
+        assert said_there == sorted(said_there)
+        assert all(before[2] <= after[1] for before, after in itertools.pairwise(said_there))
+
+    def last_windows() -> Counter[str]:
+        windows: dict[int, Record] = {}
+        for record in read_topic(settings, settings.topic("windows")):
+            last = windows.get(record.partition)
+            assert int(record.key) == (int(last.key) if last else 0) + 1
+            windows[record.partition] = record
+        total: Counter[str] = Counter()
+        for record in windows.values():
+            totals = json.loads(record.value)
+            assert all(zlib.crc32(value.encode()) % PROFILES == record.partition for value in totals)
+            total.update(totals)
+        return total
+
+    eventually(lambda: last_windows().total() >= truth.total(), within=30, every=0.3, what="all summed")
+    assert last_windows() == truth
