@@ -182,7 +182,7 @@ def reference_show(file: Path, as_json: Json = False) -> None:
 
 @schema_app.command("export")
 def schema_export(
-    out: Annotated[Path, typer.Argument(help="Folder.")] = Path("schemas"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder.")] = Path("schemas"),
     as_json: Json = False,
 ) -> None:
     """Write JSON Schemas and the AsyncAPI document of everything that travels."""
