@@ -1,5 +1,9 @@
 # `make` prints what there is. Two commands on a fresh machine: `make demo` (Python only) and `make test`.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that runs: a version manager's shim may be there for a Python that is not.
+ifndef PYTHON
+PYTHON := $(shell for one in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$one && break; done)
+endif
 ARGS ?=
 BIN := .venv/bin
 WHEEL := .venv-wheel/bin
@@ -58,7 +62,8 @@ clean: ## remove what make made (not .parts)
 	@rm -rf .venv .venv-wheel dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/pyvenv.cfg:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, {sys.executable} is {sys.version.split()[0]}; say which: make PYTHON=python3.12")'
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "venv is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
 .venv/.demo: .venv/pyvenv.cfg requirements/base.txt pyproject.toml
