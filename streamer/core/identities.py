@@ -45,20 +45,22 @@ def identities(ids: Sequence[str], salts: Words) -> tuple[Words, Ints]:
     else:
         encoded = [text.encode("utf-8", "surrogatepass") for text in ids]
         octets, sizes = b"".join(encoded), np.fromiter(map(len, encoded), dtype=np.int64, count=n)
-    words = salts ^ (sizes.astype(np.uint64) * _ODD)
+    words = _mix(salts ^ (sizes.astype(np.uint64) * _ODD))
     if not octets:
-        return _mix(words), lengths
+        return words, lengths
     flat = np.frombuffer(octets, dtype=np.uint8)
-    longest = int(sizes.max())
+    shortest, longest = int(sizes.min()), int(sizes.max())
     width = -(-longest // 8)
     padded = np.zeros((n, 8 * width), dtype=np.uint8)
-    if int(sizes.min()) == longest:
+    if shortest == longest:
         padded[:, :longest] = flat.reshape(n, longest)
     else:
         padded[np.arange(8 * width) < sizes[:, None]] = flat
     columns = np.ascontiguousarray(padded.view("<u8").T)  # (width, n)
-    for column in columns:
-        words = _mix(words ^ column)
+    for k, column in enumerate(columns):
+        mixed = _mix(words ^ column)
+        # An id's own words only: how long its neighbours are must not matter.
+        words = mixed if 8 * k < shortest else np.where(8 * k < sizes, mixed, words)
     return words, lengths
 
 

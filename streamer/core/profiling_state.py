@@ -30,7 +30,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     """The record under `position`: with the chunks of ids, all that a stage-1 task needs to go on.
 
     next: next offset of each input. maxima: running maximum of accepted times by model. ends: where the last range
-    written to each partition of `profiles` ended. first_id, next_id: numbers of the identities in the changelog;
+    written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities in the changelog;
     ids: their sum modulo 2**64. consumed == applied + Σ drops. digest: of all the other fields.
     """
 
@@ -42,7 +42,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     applied: int
     drops: dict[str, int]
     maxima: dict[str, int]
-    ends: dict[int, int]
+    ends: list[tuple[int, int]]
     caught_up: bool
     first_id: int
     next_id: int
@@ -107,7 +107,7 @@ class ProfilingState:
             applied=self.applied,
             drops=self.drops,
             maxima=self.maxima,
-            ends=self.ends,
+            ends=sorted(self.ends.items()),
             caught_up=self.caught_up,
             first_id=self.recent.first,
             next_id=self.recent.next,
@@ -168,7 +168,7 @@ def from_changelog(
         applied=position.applied,
         drops=position.drops,
         maxima=position.maxima,
-        ends=position.ends,
+        ends=dict(position.ends),
         caught_up=position.caught_up,
         recent=recent,
         control_offset=position.control_offset,
