@@ -45,21 +45,21 @@ def block_moments(residuals: Floats, counts: Floats, prior: dict[int, Floats] | 
     """
     blocks, k = residuals.shape
     lengths = _dyadic(blocks)
-    total = np.concatenate([[0.0], np.cumsum(counts)])
     v, m3, n_bar = np.zeros((lengths.size, k)), np.zeros((lengths.size, k)), np.zeros(lengths.size)
-    places = [np.arange(0, blocks - h + 1, max(1, h // 8)) for h in lengths.tolist()]
-    rows = []
-    for i, (h, at) in enumerate(zip(lengths.tolist(), places, strict=True)):
-        n = total[at + h] - total[at]
-        rows.append(float(n.sum()))
-        n_bar[i] = float(n @ n) / rows[i] if rows[i] else 0.0
+    rows = np.zeros(lengths.size)
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    for i, h in enumerate(lengths.tolist()):
+        n = _blocks_of(total, h)
+        rows[i] = n.sum()
+        n_bar[i] = (n * n).sum() / rows[i] if rows[i] else 0.0
     for j in range(k):
         sums = np.concatenate([[0.0], np.cumsum(residuals[:, j])])
-        for i, (h, at) in enumerate(zip(lengths.tolist(), places, strict=True)):
-            r = sums[at + h] - sums[at]
+        for i, h in enumerate(lengths.tolist()):
+            r = _blocks_of(sums, h)
+            # Sums, not dot products: those of BLAS differ with its number of threads.
             square = r * r
-            v[i, j] = float(square.sum()) / rows[i] if rows[i] else 1.0
-            m3[i, j] = float(square @ r) / rows[i] if rows[i] else 0.0
+            v[i, j] = square.sum() / rows[i] if rows[i] else 1.0
+            m3[i, j] = (square * r).sum() / rows[i] if rows[i] else 0.0
     for i, h in enumerate(lengths.tolist()):
         own = blocks / h
         weighted, weight = own * v[i], np.full(k, own)
@@ -166,6 +166,13 @@ def tempering(directions: Directions, deff: Floats) -> Floats:
     if level.any():
         out[level] = np.maximum(deff[level], np.quantile(deff[level], 0.8))
     return out
+
+
+def _blocks_of(running: Floats, length: int) -> Floats:
+    """Sums over overlapping blocks, from running sums that begin with 0; stride an eighth of the length."""
+    stride = max(1, length // 8)
+    found: Floats = running[length::stride] - running[: running.size - length : stride]
+    return found
 
 
 def _dyadic(blocks: int) -> Ints:

@@ -17,7 +17,7 @@ from detectors.bins import FeatureSpec
 from detectors.design_effect import block_moments, step_proof_variance
 from detectors.directions import Directions, directions
 from detectors.references import HOURS, FeatureReference, fixed
-from detectors.seasonality import DAY, HOUR, circle, fit_profile, local_ms
+from detectors.seasonality import DAY, HOUR, circle, fit_profile, fit_without_each_day, local_ms
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -90,9 +90,7 @@ def learn(
     by_day, rows_by_day = _by_day(sums, rows, times)
     prior = None if model is None else _shape_of(model, along)
     profile = fit_profile(by_day, rows_by_day, times.weekdays, prior)
-    without = np.stack(
-        [_without(day, by_day, rows_by_day, times, profile, prior) for day in range(times.weekdays.size)]
-    )
+    without = fit_without_each_day(by_day, rows_by_day, times.weekdays, prior)
     for j in range(len(along)):
         mu = (
             without[times.day, times.before, j] * (1.0 - times.later) + without[times.day, times.after, j] * times.later
@@ -215,16 +213,6 @@ def _by_day(sums: Floats, rows: Floats, times: Calendar) -> tuple[Floats, Floats
     by_day = np.stack([np.bincount(cell, column, days * 24).astype(np.float64) for column in sums.T], axis=-1)
     rows_by_day = np.bincount(cell, rows, days * 24).astype(np.float64)
     return by_day.reshape(days, 24, -1), rows_by_day.reshape(days, 24)
-
-
-def _without(  # noqa: PLR0917 - private, one caller
-    day: int, by_day: Floats, rows: Floats, times: Calendar, profile: Floats, prior: Floats | None
-) -> Floats:
-    """Profile fitted without one day; the whole one where that leaves nothing, or where the day is empty."""
-    others = np.delete(rows, day, axis=0)
-    if not others.any() or not rows[day].any():
-        return profile
-    return fit_profile(np.delete(by_day, day, axis=0), others, np.delete(times.weekdays, day), prior)
 
 
 def _shape_of(model: FeatureReference, along: Directions) -> Floats:

@@ -359,7 +359,7 @@ def fixed(values: Floats, bits: int = STEP_BITS) -> Floats:
 def _pack(values: npt.NDArray[Any], bits: int = 0) -> dict[str, Any]:
     whole = np.rint(np.ldexp(values, bits)) if bits else values
     raw = np.ascontiguousarray(whole).astype("<i8").tobytes()
-    return {"shape": list(values.shape), "data": base64.b64encode(zlib.compress(raw, 9)).decode()}
+    return {"shape": list(values.shape), "data": base64.b64encode(zlib.compress(raw, 6)).decode()}
 
 
 def _unpack_ints(packed: dict[str, Any], shape: tuple[int, ...], place: str) -> Ints:

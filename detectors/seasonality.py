@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -27,6 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_HOUR = 3 * 24
 # All zones since 1980 change their offset at a quarter of an hour.
 _QUARTER = 900_000
+_DAYS_AT_ONCE = 64
 
 
 def local_ms(ts: Ints, *, timezone: str) -> Ints:
@@ -132,60 +133,141 @@ def fit_profile(sums: Floats, counts: Floats, weekdays: Ints, prior: Floats | No
     >>> bool(np.abs(profile[:, 0] - np.tile(true, 7)).max() < 0.04)
     True
     """
-    k = sums.shape[2]
-    total = counts.sum()
-    if total == 0.0:
-        return np.zeros((WEEK_HOURS, k))
-    if prior is not None:
-        by_day = prior.reshape(7, 24, k)
-        sums = sums - counts[:, :, None] * by_day[weekdays]
-    days = int((counts.sum(axis=1) > 0).sum())
-    profile = np.zeros((7, 24, k)) + sums.sum(axis=(0, 1)) / total
-    if days >= 2:
-        hours = np.broadcast_to(np.arange(24), counts.shape)
-        hourly = _shrunk(sums.reshape(-1, k), counts.ravel(), hours.ravel(), 24)
-        profile += hourly[_nearest_filled(counts.sum(axis=0) > 0)]
-    if days >= 10 and np.unique(weekdays[counts.sum(axis=1) > 0]).size == 7:
-        left = sums - counts[:, :, None] * profile[weekdays]
-        daily = _shrunk(left.sum(axis=1), counts.sum(axis=1), weekdays, 7)
-        profile += daily[:, None, :]
-        left -= counts[:, :, None] * daily[weekdays][:, None, :]
-        cells = (weekdays[:, None] * 24 + np.arange(24)).ravel()
-        profile += _shrunk(left.reshape(-1, k), counts.ravel(), cells, WEEK_HOURS).reshape(7, 24, k)
-    if prior is not None:
-        profile += by_day
-    by_hour: Floats = profile.reshape(WEEK_HOURS, k)
-    return by_hour
+    whole: Floats = _fit(sums, counts, weekdays, prior, np.zeros(1, dtype=np.int64), leave=False)[0]
+    return whole
 
 
-def _shrunk(sums: Floats, counts: Floats, group: Ints, groups: int) -> Floats:
-    """Deviation of each group's mean from the grand mean, shrunk; (groups, k), 0 for an empty group.
+def fit_without_each_day(sums: Floats, counts: Floats, weekdays: Ints, prior: Floats | None = None) -> Floats:
+    """`fit_profile` once without each of the D days; (D, 168, k). Where that leaves nothing: with all of them.
 
-    sums (u, k) and counts (u,) of units (day-hours, days) that belong to `group` (u,). v, the noise of a group's mean,
-    is the variance between the units of a group, pooled over groups, over the units a group has.
+    >>> rng = np.random.default_rng(0)
+    >>> n, s = np.full((14, 24), 9.0), rng.normal(0, 3, (14, 24, 1))
+    >>> without = fit_without_each_day(s, n, np.arange(14) % 7)
+    >>> rest = np.delete(s, 5, axis=0), np.delete(n, 5, axis=0), np.delete(np.arange(14) % 7, 5)
+    >>> np.allclose(without[5], fit_profile(*rest))
+    True
     """
-    seen = counts > 0
-    sums, counts, group = sums[seen], counts[seen], group[seen]
-    units = np.bincount(group, minlength=groups).astype(np.float64)
-    filled = units > 0
-    freedom = float((units[filled] - 1).sum())
-    if freedom <= 0:
-        return np.zeros((groups, sums.shape[1]))
-    x = sums / counts[:, None]
-    mean = _grouped(x, group, groups) / np.maximum(units, 1)[:, None]
-    v = ((x - mean[group]) ** 2).sum(axis=0) / freedom / units[filled].mean()
-    rows = np.bincount(group, counts, groups)
-    deviation = _grouped(sums, group, groups) / np.where(filled, rows, 1.0)[:, None] - sums.sum(axis=0) / rows.sum()
-    deviation[~filled] = 0.0
-    tau2 = np.maximum(0.0, (deviation[filled] ** 2).mean(axis=0) - v)
+    days = weekdays.size
+    found = [
+        _fit(sums, counts, weekdays, prior, np.arange(at, min(at + _DAYS_AT_ONCE, days)), leave=True)
+        for at in range(0, days, _DAYS_AT_ONCE)
+    ]
+    return np.concatenate(found)
+
+
+class _Groups(NamedTuple):
+    """Sums over the units (day-hours, days) of G groups, for J fits: S (J, G, k), rows and units (J, G), Σx, Σx²."""
+
+    sums: Floats
+    rows: Floats
+    units: Floats
+    x: Floats
+    x2: Floats
+
+
+def _fit(sums: Floats, counts: Floats, weekdays: Ints, prior: Floats | None, out: Ints, *, leave: bool) -> Floats:
+    """Profiles (J, 168, k), each without the day `out` (J,) when `leave`. All sums less those of the day left out."""
+    k, j = sums.shape[2], out.size
+    if not counts.any():
+        return np.zeros((j, WEEK_HOURS, k))
+    if prior is not None:
+        sums = sums - counts[:, :, None] * prior.reshape(7, 24, k)[weekdays]
+    day_rows = counts.sum(axis=1)
+    # A day whose absence leaves nothing stays in.
+    gone = (day_rows[out] > 0) & (day_rows.sum() > day_rows[out]) & leave
+    x = np.divide(sums, counts[:, :, None], out=np.zeros_like(sums), where=counts[:, :, None] > 0)
+    less = gone[:, None]
+
+    def without(whole: Floats) -> Floats:
+        """Sum over days of (D, 24, …), less the day left out; (J, 24, …)."""
+        own: Floats = whole.sum(axis=0) - whole[out] * less.reshape(j, *[1] * (whole.ndim - 1))
+        return own
+
+    hourly = _Groups(
+        without(sums), without(counts), without((counts > 0).astype(np.float64)), without(x), without(x * x)
+    )
+    rows = hourly.rows.sum(axis=1)[:, None]
+    profile = np.zeros((j, 7, 24, k)) + (hourly.sums.sum(axis=1) / rows)[:, None, None]
+    days = (day_rows > 0).sum() - gone
+    seasonal = (days >= 2)[:, None, None]
+    nearest = np.stack([_nearest_filled(filled) for filled in hourly.rows > 0])
+    by_hour = np.take_along_axis(_shrunk(hourly), nearest[:, :, None], axis=1) * seasonal
+    profile += by_hour[:, None]
+    present = np.zeros((7, weekdays.size))
+    present[weekdays, np.arange(weekdays.size)] = day_rows > 0
+    own_weekday = np.zeros((j, 7))
+    own_weekday[np.arange(j), weekdays[out]] = gone
+    weekly = (days >= 10) & ((present.sum(axis=1) - own_weekday) > 0).all(axis=1)
+    if weekly.any():
+        profile += _week(sums, counts, weekdays, out, gone, profile[:, 0], x) * weekly[:, None, None, None]
+    by_week: Floats = profile.reshape(j, WEEK_HOURS, k)
+    return by_week if prior is None else by_week + prior
+
+
+def _week(  # noqa: PLR0917 - the inside of `_fit`
+    sums: Floats, counts: Floats, weekdays: Ints, out: Ints, gone: npt.NDArray[np.bool_], daily: Floats, x: Floats
+) -> Floats:
+    """Day of the week and 168 cells beside the daily profile (J, 24, k): deviations (J, 7, 24, k)."""
+    j, k = out.size, sums.shape[2]
+    own = np.arange(j)
+    one_hot = np.zeros((7, weekdays.size))
+    one_hot[weekdays, np.arange(weekdays.size)] = 1.0
+    mine = np.zeros((j, 7))
+    mine[own, weekdays[out]] = gone
+
+    def by_weekday(values: Floats, left: Floats) -> Floats:
+        """Sums over the days of each weekday, less the day left out: (J or 1, D, m) and (J, m) to (J, 7, m)."""
+        found: Floats = one_hot @ values - mine[:, :, None] * left[:, None, :]
+        return found
+
+    rows = counts.sum(axis=1)  # (D,)
+    seen = (rows > 0) * 1.0
+    left_over = sums.sum(axis=1) - np.tensordot(daily, counts, axes=(1, 1)).transpose(0, 2, 1)  # (J, D, k)
+    y = left_over / np.where(rows > 0, rows, 1.0)[:, None]
+    per_day = _Groups(
+        by_weekday(left_over, left_over[own, out]),
+        by_weekday(rows[None, :, None], rows[out, None])[:, :, 0],
+        by_weekday(seen[None, :, None], seen[out, None])[:, :, 0],
+        by_weekday(y, y[own, out]),
+        by_weekday(y * y, (y * y)[own, out]),
+    )
+    of_day = _shrunk(per_day)  # (J, 7, k)
+
+    def by_cell(values: Floats) -> Floats:
+        """(D, 24, m) to (J, 168, m)."""
+        flat = values.reshape(weekdays.size, -1)
+        return by_weekday(flat[None], flat[out]).reshape(j, WEEK_HOURS, -1)
+
+    cell_rows = by_cell(counts)[:, :, 0]
+    explained = (daily[:, None] + of_day[:, :, None]).reshape(j, WEEK_HOURS, k)
+    units = by_cell((counts > 0).astype(np.float64))[:, :, 0]
+    # The variance within a cell does not know what is subtracted from all of it.
+    cells = _Groups(by_cell(sums) - cell_rows[:, :, None] * explained, cell_rows, units, by_cell(x), by_cell(x * x))
+    return of_day[:, :, None] + _shrunk(cells).reshape(j, 7, 24, k)
+
+
+def _shrunk(found: _Groups) -> Floats:
+    """Deviation of each group's mean from the grand mean, shrunk; (J, G, k), 0 for an empty group.
+
+    v, the noise of a group's mean, is the variance between the units of a group, pooled over groups, over the units
+    that a group has. The factor is τ²/(τ² + v), with τ² what the means vary more than that.
+    """
+    filled = found.units > 0
+    units = np.where(filled, found.units, 1.0)[:, :, None]
+    freedom = np.maximum(found.units - 1.0, 0.0).sum(axis=1)
+    within = np.maximum(0.0, found.x2 - found.x**2 / units).sum(axis=1)  # (J, k)
+    groups = np.maximum(filled.sum(axis=1), 1)[:, None]
+    each = found.units.sum(axis=1)[:, None] / groups
+    v = within / np.maximum(freedom, 1.0)[:, None] / np.maximum(each, 1.0)
+    grand = found.sums.sum(axis=1) / np.maximum(found.rows.sum(axis=1), 1.0)[:, None]
+    rows = np.where(filled, found.rows, 1.0)[:, :, None]
+    deviation = (found.sums / rows - grand[:, None]) * filled[:, :, None]
+    tau2 = np.maximum(0.0, (deviation**2).sum(axis=1) / groups - v)
     spread = tau2 + v
-    factor: Floats = np.divide(tau2, spread, out=np.zeros_like(tau2), where=spread > 0)
-    shrunk: Floats = deviation * factor
+    known = (spread > 0) & (freedom > 0)[:, None]
+    factor: Floats = np.divide(tau2, spread, out=np.zeros_like(tau2), where=known)
+    shrunk: Floats = deviation * factor[:, None]
     return shrunk
-
-
-def _grouped(values: Floats, group: Ints, groups: int) -> Floats:
-    return np.stack([np.bincount(group, column, groups) for column in values.T], axis=1)
 
 
 def _nearest_filled(filled: npt.NDArray[np.bool_]) -> Ints:

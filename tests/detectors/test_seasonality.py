@@ -14,6 +14,7 @@ from detectors.seasonality import (
     DAY,
     HOUR,
     fit_profile,
+    fit_without_each_day,
     hour_of_week,
     local_ms,
     mu_at,
@@ -66,6 +67,26 @@ def test_under_two_days_it_is_flat_and_under_ten_it_knows_no_weekdays() -> None:
     true[2] += 2.0
     nine = fit_profile(*stream(9, true)).reshape(7, 24)
     assert np.allclose(nine, nine[0])
+
+
+@pytest.mark.parametrize("days", [1, 2, 3, 9, 10, 11, 15, 80])
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_without_each_day_is_the_fit_to_the_others(days: int, with_prior: bool) -> None:
+    rng = np.random.default_rng(days)
+    rows = rng.poisson(3.0, (days, 24)) * (rng.random((days, 1)) < 0.9) * (np.arange(24) > 3) * 1.0
+    sums = (rows[:, :, None] * rng.normal(0.3, 1.0, (days, 24, 2))) + (np.arange(days) % 7 == 2)[:, None, None] * rows[
+        :, :, None
+    ]
+    weekdays = (np.arange(days) + 5) % 7
+    prior = rng.normal(size=(168, 2)) if with_prior else None
+    found = fit_without_each_day(sums, rows, weekdays, prior)
+    expected = [
+        fit_profile(*(np.delete(part, day, axis=0) for part in (sums, rows, weekdays)), prior)
+        if np.delete(rows, day, axis=0).any()
+        else fit_profile(sums, rows, weekdays, prior)
+        for day in range(days)
+    ]
+    assert np.allclose(found, expected, atol=1e-9)
 
 
 def test_an_hour_without_events_takes_the_nearest_with() -> None:
