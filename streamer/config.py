@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -174,11 +175,6 @@ class MappingSection(Section):
     constants: dict[str, str | Number | Flag] = {}
     timestamp: str = Field(default="ms", description="ms, s, us, ns, rfc3339, or a strptime format.")
 
-    @model_validator(mode="after")
-    def _usable(self) -> MappingSection:
-        self.build()
-        return self
-
     def build(self) -> TopicMapping:
         """The mapping as the decoder takes it; ValueError says what does not fit."""
         from streamer.formats.mapping import TopicMapping
@@ -186,6 +182,13 @@ class MappingSection(Section):
         return TopicMapping(
             fields=self.fields, features=self.features, constants=self.constants, timestamp=self.timestamp
         )
+
+
+if TYPE_CHECKING:
+    ReadBy, InputName = TopicMapping, str
+else:
+    InputName = Literal["predictions", "features", "outcomes"]
+    ReadBy = Annotated[MappingSection, AfterValidator(MappingSection.build)]
 
 
 class Expect(Section):
@@ -293,9 +296,7 @@ class Config(Section):
     max_alert_age: DurationOrOff = Field(default=86_400_000, description="For every model that does not say otherwise.")
     dead_letter_payload: Flag = Field(default=False, description="Keep the payload of bad records.")
     limits: LimitsSection = LimitsSection()
-    mapping: dict[Literal["predictions", "features", "outcomes"], MappingSection] = Field(
-        default={}, description="How an input that is not ours is read."
-    )
+    mapping: dict[InputName, ReadBy] = Field(default={}, description="How an input that is not ours is read.")
     models: dict[Name, Model] = Field(min_length=1)
 
 

@@ -1,7 +1,7 @@
 """A sample of events through the stream's own decoder: would they count, and if not, why?
 
-Each line of the file is one event. It is an error when none would count, a warning for each line that would not, and for
-each feature that the reference does not know.
+Each line of the file is one event. It is an error when none would count, a warning for each line that would not,
+and for each feature that the reference does not know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from streamer.applying import control_of
 from streamer.config import Loaded
 from streamer.core import profiling
 from streamer.core.records import Batch, Output, PlainRecord
-from streamer.formats.mapping import TopicMapping
 
 #: Lines that are named one by one.
 SHOWN = 20
@@ -61,7 +60,7 @@ def _counted(
     loaded: Loaded, layouts: Mapping[str, Layout], references: Mapping[str, Reference], lines: list[bytes]
 ) -> tuple[list[Output], profiling.ProfilingState]:
     """Every line through the input that its models are read from; where both are, that of the first line that fits."""
-    mappings: dict[str, TopicMapping] = {name: section.build() for name, section in loaded.config.mapping.items()}
+    mappings = loaded.config.mapping
     control = control_of(layouts, references)
     best: tuple[list[Output], profiling.ProfilingState] | None = None
     for input in sorted({layout.kind for layout in layouts.values()}, reverse=True):

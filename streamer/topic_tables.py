@@ -46,8 +46,8 @@ def spooled(loaded: Loaded, settings: KafkaSettings, *, model: str, since: int) 
 
 def reader(loaded: Loaded, kind: Kind) -> Read:
     """How a record of an input is read: as one of ours, through the input's mapping; None for what is no event."""
-    section = loaded.config.mapping.get(kind)
-    mapped = MappedFormat(Shapes.of({}, kind=kind), section.build()) if section is not None else None
+    mapping = loaded.config.mapping.get(kind)
+    mapped = MappedFormat(Shapes.of({}, kind=kind), mapping) if mapping is not None else None
     tag = TAG[kind]
 
     def read(record: Record) -> dict[str, Any] | None:

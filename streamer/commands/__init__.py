@@ -104,6 +104,20 @@ def on_check(
     raise typer.Exit(command(config, sample=sample, broker=broker, as_json=as_json))
 
 
+@app.command("run")
+def on_run(
+    *,
+    config: Config = DEFAULT,
+    slot: Annotated[str | None, typer.Option(metavar="NAME", help="Of this worker among those that run.")] = None,
+    accept_gap: Annotated[bool, typer.Option("--accept-gap", help="Go on where retention took unread input.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run a worker; start more of them to scale, each with a slot of its own."""
+    from streamer.commands.run import run as command
+
+    raise typer.Exit(command(config, slot=slot, accept_gap=accept_gap, verbose=verbose))
+
+
 @app.command("apply")
 def on_apply(
     *,
