@@ -159,14 +159,22 @@ def _encode_unsigned(values: npt.NDArray[np.uint64]) -> bytes:
         return b""
     if values.max() < 128:
         return values.astype(np.uint8).tobytes()
-    size = np.searchsorted(_LIMITS, values, side="right") + 1
-    ends = np.cumsum(size)
+    large = np.flatnonzero(values >= 128)  # few: counts are small
+    size = np.searchsorted(_LIMITS, values[large], side="right") + 1
+    extra = np.zeros(values.size, dtype=np.int64)
+    extra[large] = size - 1
+    ends = np.cumsum(extra + 1)
+    starts = ends - extra - 1
     out = np.empty(int(ends[-1]), dtype=np.uint8)
-    starts = ends - size
-    for k in range(int(size.max())):
-        here = size > k
-        septet = (values[here] >> np.uint64(7 * k)).astype(np.uint8) & 0x7F
-        out[starts[here] + k] = septet | np.where(size[here] > k + 1, 0x80, 0).astype(np.uint8)
+    out[starts] = values.astype(np.uint8) & 0x7F
+    at, rest, left = starts[large], values[large], size - 1
+    for _ in range(int(left.max())):
+        out[at] |= 0x80
+        at, rest = at + 1, rest >> np.uint64(7)
+        out[at] = rest.astype(np.uint8) & 0x7F
+        left = left - 1
+        more = left > 0
+        at, rest, left = at[more], rest[more], left[more]
     return out.tobytes()
 
 

@@ -177,6 +177,7 @@ class StructValues:
         return slots
 
     _slots_of: tuple[Ints, list[Column]] | None = None
+    _getter: tuple[Ints, itemgetter[Any]] | None = None
     _outputs: dict[str, Any] | None = None
 
     def _output(self, name: str) -> Floats:
@@ -230,13 +231,14 @@ class StructValues:
             places.setdefault(self.notes[i][1:], []).append(int(place_of[i]))
         odd.extend(Odd(*name, np.array(found, dtype=np.int64)) for name, found in places.items())
 
-    @staticmethod
-    def _pick(column: Column, rows: Ints) -> Column:
+    def _pick(self, column: Column, rows: Ints) -> Column:
         if rows.size == len(column):
             return column
         if rows.size == 1:
             return (column[int(rows[0])],)
-        picked: Column = itemgetter(*rows.tolist())(column)
+        if self._getter is None or self._getter[0] is not rows:
+            self._getter = (rows, itemgetter(*rows.tolist()))
+        picked: Column = self._getter[1](column)
         return picked
 
 
@@ -328,6 +330,10 @@ def _numbers(column: Iterable[Any], name: str, odd: list[Odd]) -> Floats:
 
 
 def _statuses(column: Column) -> npt.NDArray[np.int8]:
-    found = named(column)
-    kinds = np.array([-1 if not name else int(name.lower() not in _OK) for name in found.names], dtype=np.int8)
-    return kinds[found.codes]
+    # Equal values of two types (1 and True) are of one kind: neither is a word for success.
+    kinds = {value: _status(level_text(value)) for value in set(column)}
+    return np.fromiter(map(kinds.__getitem__, column), dtype=np.int8, count=len(column))
+
+
+def _status(text: str | None) -> int:
+    return -1 if not text else int(text.lower() not in _OK)
