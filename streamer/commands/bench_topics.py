@@ -6,10 +6,11 @@ Here stand also the references and the configuration that `bench throughput` and
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import secrets
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -139,12 +140,11 @@ def summary(where: Site) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _own_broker(folder: Path) -> Iterator[str]:
-    launcher = Path(__file__).resolve().parents[2] / "tests" / "integration" / "brokers.py"
-    spec = importlib.util.spec_from_file_location("brokers", launcher) if launcher.exists() else None
-    if spec is None or spec.loader is None:
+    launchers = Path(__file__).resolve().parents[2] / "tests" / "integration"
+    if not (launchers / "brokers.py").exists():
         raise RuntimeError("no --bootstrap given, and no source tree here to start a broker from")
-    brokers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(brokers)
+    sys.path.append(str(launchers))
+    brokers = importlib.import_module("brokers")
     try:
         kafka = brokers.Kafka(folder)
     except brokers.PartMissing as missing:
