@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 WHEEL := .venv-wheel/bin
 PIP := -m pip install -q --disable-pip-version-check --retries 5
-UNIT := $(filter-out tests/integration/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
+UNIT := $(filter-out tests/integration/ tests/__pycache__/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
 
 .PHONY: help demo test check unit integration wheel bench story up parts schema requirements clean
 .DELETE_ON_ERROR:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# `tests.…` and `loadtest.…` import from anywhere. At the end of the path: what is installed comes before the sources.
+sys.path.append(str(Path(__file__).parents[1]))
 
 INTEGRATION = "tests/integration/"
 
