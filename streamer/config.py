@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -185,7 +185,8 @@ class MappingSection(Section):
 
 
 if TYPE_CHECKING:
-    ReadBy, InputName = TopicMapping, str
+    ReadBy: TypeAlias = TopicMapping
+    InputName: TypeAlias = str
 else:
     InputName = Literal["predictions", "features", "outcomes"]
     ReadBy = Annotated[MappingSection, AfterValidator(MappingSection.build)]

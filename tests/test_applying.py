@@ -1,0 +1,141 @@
+"""From the file to what is in force: layouts, when they begin, and where their models stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.errors import ConfigurationError
+from schemas.layouts import Expectation, Layout, RetrainPolicy, View
+from streamer.applying import Change, control_of, differing, load_references, plan, records, targets
+from streamer.config import ConfigurationErrors, Loaded, load_text
+from streamer.core.control import Control
+from tests.histories import HOUR, START, reference, write_reference
+
+FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n"
+
+
+def loaded(folder: Path, more: str = "") -> Loaded:
+    return load_text(FILE + more, file=str(folder / "tripline.yaml"))
+
+
+def layout_of(folder: Path, more: str = "") -> Layout:
+    write_reference(folder)
+    configuration = loaded(folder, more)
+    return targets(configuration, load_references(configuration))["m"]
+
+
+def planned(wanted: dict[str, Layout], control: Control, **more: object) -> list[Change]:
+    arguments: dict[str, object] = {"profiles": 8, "rates": {}, "times": {"m": START}, **more}
+    return plan(wanted, control, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_layout_says_what_the_file_says(tmp_path: Path) -> None:
+    layout = layout_of(
+        tmp_path,
+        "    tolerance: 0.2\n    false_alarms: 2 per 10d\n    expect: {age: {range: [0, 120]}, rows_at_least: 3}\n"
+        "    retrain: {when: drift for 2h, mode: approve}\n    cooldown: 3\n    max_alert_age: off\n",
+    )
+    assert (layout.kind, layout.pane_ms, layout.tolerance, layout.timezone) == ("features", HOUR, 0.2, "UTC")
+    assert layout.budget_panes == 120
+    assert layout.expect == (Expectation(feature="age", range=(0.0, 120.0)), Expectation(feature="", rows_at_least=3))
+    assert layout.policies == (RetrainPolicy(for_ms=2 * HOUR, mode="approve"),)
+    assert (layout.cooldown_panes, layout.max_alert_age_ms) == (3, None)
+    assert (layout.views, layout.monitored, layout.monitors) == ((View(),), ("age", "country"), 2)
+
+
+def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
+    assert layout_of(tmp_path, "    ignore: [coun*]\n").monitored == ("age",)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("    ignore: [agee]\n", "tripline.yaml:5: models.m.ignore[0]: no feature is 'agee', did you mean `age`?"),
+        ("    ignore: ['*']\n", "tripline.yaml:5: models.m.ignore: leaves no feature to be tested"),
+        ("    expect: {agee: {}}\n", "tripline.yaml:5: models.m.expect.agee: is not in the reference, did you mean"),
+        ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
+        ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),
+        ("    false_alarms: 1 per 5h\n", "tripline.yaml:5: models.m.false_alarms: must be at most one in ten panes"),
+    ],
+)
+def test_what_the_reference_contradicts_is_an_error_with_its_place(tmp_path: Path, more: str, expected: str) -> None:
+    with pytest.raises(ConfigurationErrors) as caught:
+        layout_of(tmp_path, more)
+    assert expected in str(caught.value)
+
+
+def test_a_reference_that_cannot_be_used_is_an_error_at_its_line(tmp_path: Path) -> None:
+    configuration = loaded(tmp_path)
+    with pytest.raises(ConfigurationErrors, match=r"tripline\.yaml:3: models\.m\.reference: cannot be read"):
+        load_references(configuration)
+    (tmp_path / "reference.json").write_text("{}")
+    with pytest.raises(ConfigurationErrors, match=r"models\.m\.reference: .*not a Tripline reference"):
+        load_references(configuration)
+
+
+def test_a_first_layout_holds_from_the_beginning(tmp_path: Path) -> None:
+    [change] = planned({"m": layout_of(tmp_path)}, Control())
+    assert (change.layout.from_ms, change.before) == (0, None)
+
+
+def test_what_is_in_force_is_not_published_again(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    assert planned({"m": layout}, control_of({"m": layout}, {"m": reference()})) == []
+
+
+def test_a_change_begins_two_panes_and_two_minutes_ahead_on_panes_of_both_layouts(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    control = control_of({"m": layout}, {"m": reference()})
+    longer = msgspec.structs.replace(layout, pane_ms=90 * 60_000)
+    [change] = planned({"m": longer}, control, times={"m": START + 1})
+    assert change.layout.from_ms == START + 6 * HOUR
+    assert change.differences == ("pane_ms",)
+
+
+def test_a_change_begins_when_it_is_told_to_but_not_too_soon(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    control = control_of({"m": layout}, {"m": reference()})
+    other = msgspec.structs.replace(layout, tolerance=0.3)
+    [change] = planned({"m": other}, control, since=START + 9 * HOUR + 1)
+    assert change.layout.from_ms == START + 10 * HOUR
+    with pytest.raises(ConfigurationError, match="the earliest is 2025-01-06T02:00:00Z"):
+        planned({"m": other}, control, since=START + HOUR)
+
+
+def test_a_change_that_waits_is_followed_by_the_next(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    waiting = msgspec.structs.replace(layout, tolerance=0.3, from_ms=START + 50 * HOUR)
+    control = control_of({"m": layout}, {"m": reference()})
+    for output in records([Change(layout=waiting, before=layout, differences=())], {"m": reference()}, control):
+        control = control.apply(output.key, output.value, offset=control.offset)
+    [change] = planned({"m": layout}, control)
+    assert change.layout.from_ms == START + 51 * HOUR
+
+
+def test_models_are_spread_over_partitions_by_their_rates_and_stay_where_they_are(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    wanted = {name: msgspec.structs.replace(layout, model=name) for name in "abcd"}
+    rates = {"a": 100.0, "b": 60.0, "c": 50.0, "d": 1.0}
+    changes = planned(wanted, Control(), profiles=2, rates=rates)
+    placed = {change.layout.model: change.layout.partition for change in changes}
+    assert placed == {"a": 0, "b": 1, "c": 1, "d": 0}
+    control = control_of(wanted, dict.fromkeys(wanted, reference()), profiles=2)
+    stays = control.models["b"][-1].partition
+    moved = {"b": msgspec.structs.replace(wanted["b"], tolerance=0.5)}
+    assert planned(moved, control, profiles=2)[0].layout.partition == stays
+
+
+def test_references_come_before_the_layouts_that_use_them_and_once_only(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    wanted = {name: msgspec.structs.replace(layout, model=name) for name in "ab"}
+    outputs = records(planned(wanted, Control()), dict.fromkeys(wanted, reference()), Control())
+    kinds = [output.key.decode().partition("|")[0] for output in outputs]
+    assert kinds == ["reference", "reference", "layout", "layout"]
+
+
+def test_where_and_when_a_layout_stands_is_no_difference(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    assert differing(layout, msgspec.structs.replace(layout, from_ms=HOUR, partition=3)) == ()
