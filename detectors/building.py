@@ -3,7 +3,7 @@
 Why two: the bins must be known before anything can be counted in them. Why blocks of time: profile and design effect
 need every direction's sum along time, and directions are known only when all is counted; so counts are kept by base
 block, as fine as 256 MB allow. Nothing depends on how the rows were cut into chunks. 10 million rows × 10 features with
-six views take 324 MB and about 8 s of CPU on one core (`python -m loadtest.references`).
+six views take 320 MB and 8 s of CPU, two cores (`python -m loadtest.references`).
 """
 
 from __future__ import annotations
