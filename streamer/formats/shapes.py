@@ -102,8 +102,21 @@ class Shapes:
         return cls(kind=kind, by_model=by_model, decoder=decoder, slots=slots, codes=codes)
 
 
+def can_be_slot(name: str) -> bool:
+    """False for the names that msgspec gives no slot: events with such a feature are read the lenient way.
+
+    >>> can_be_slot("debt ratio"), can_be_slot('the "ratio"')
+    (True, False)
+    """
+    return not any(letter in '\\"' or letter < " " for letter in name)
+
+
+def _slot_name(name: str, slot: str) -> str:
+    return name if can_be_slot(name) else f"tripline: {slot} has a name that cannot stand here"
+
+
 def _shape(model: str, sketch: Sketch, *, kind: Kind, strangers: tuple[str, ...]) -> Shape:
-    names = {f"f{i}": name for i, name in enumerate(sketch.features)}
+    names = {f"f{i}": _slot_name(name, f"f{i}") for i, name in enumerate(sketch.features)}
     names |= {f"x{i}": name for i, name in enumerate(strangers)}
     slots: list[Any] = [(f"f{i}", _WIRE[wire], None) for i, wire in enumerate(sketch.features.values())]
     slots += [(f"x{i}", msgspec.Raw, ABSENT) for i in range(len(strangers))]
@@ -112,7 +125,9 @@ def _shape(model: str, sketch: Sketch, *, kind: Kind, strangers: tuple[str, ...]
     segment = msgspec.defstruct(
         "Segment",
         [(f"s{i}", _WIRE["scalar"], None) for i in range(len(sketch.segments))],
-        rename={f"s{i}": name for i, name in enumerate(sketch.segments)},
+        rename={f"s{i}": _slot_name(name, f"s{i}") for i, name in enumerate(sketch.segments)},
+        # Segments that are not ours are skipped, but for a name without a slot: then every event goes the lenient way.
+        forbid_unknown_fields=not all(map(can_be_slot, sketch.segments)),
         gc=False,
     )
     required = kind == "predictions"

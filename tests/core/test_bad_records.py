@@ -162,10 +162,16 @@ FIELDS = st.dictionaries(
     JSONS
     | st.sampled_from(["credit", BEGIN, {"age": 5}, {"age": [1]}, {"age": math.nan}, {"new": 1}, {"country": "FR"}]),
 )
-VALUES = st.none() | st.binary() | FIELDS.map(lambda fields: json.dumps(event(**fields)).encode())
+NAMED = st.dictionaries(st.text(max_size=4), JSONS, max_size=4)
+VALUES = (
+    st.none()
+    | st.binary()
+    | NAMED.map(lambda found: json.dumps(event(features=found, segment=found)).encode())
+    | FIELDS.map(lambda fields: json.dumps(event(**fields)).encode())
+)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(VALUES, st.none() | st.binary(), st.integers(-1, 1 << 60)), max_size=12),
     st.lists(st.tuples(st.text(), st.binary()), max_size=2),

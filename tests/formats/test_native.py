@@ -16,7 +16,8 @@ from streamer.formats.native import NativeFormat
 from streamer.formats.shapes import STRANGERS, Shapes, Sketch
 
 SKETCH = Sketch(features={"age": "number", "city": "text", "grade": "scalar"}, segments=("country",))
-SHAPES = Shapes.of({"credit": SKETCH, "churn": Sketch(features={})}, kind="predictions")
+UNSLOTTED = Sketch(features={'the "age"': "number"}, segments=("back\\slash",))
+SHAPES = Shapes.of({"credit": SKETCH, "churn": Sketch(features={}), "odd": UNSLOTTED}, kind="predictions")
 SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=5)
 EVENTS = st.fixed_dictionaries(
     {"id": SCALARS, "model": st.sampled_from(["credit", "churn", "x", None]), "ts": SCALARS},
@@ -73,6 +74,19 @@ def test_a_decoder_that_knows_the_strangers_refuses_none(n: int) -> None:
     assert len(first.strangers["credit"]) == min(n, STRANGERS)
     assert row is not None
     assert learned.strangers == {}
+
+
+def test_names_that_msgspec_gives_no_slot_are_read_all_the_same() -> None:
+    event = {"id": "a", "model": "odd", "ts": 1, "features": {'the "age"': 41}, "segment": {"back\\slash": "x"}}
+    row: Any = NativeFormat(SHAPES).decode([], [json.dumps(event).encode()]).rows[0]
+    assert (row.features.f0, row.segment.s0) == (41.0, "x")
+
+
+def test_strangers_without_a_slot_stay_strangers() -> None:
+    value = b'{"id": "a", "model": "credit", "ts": 1, "features": {"a\\tb": 1, "fine": 1}}'
+    first = NativeFormat(SHAPES)
+    assert len(first.decode([], [value]).notes) == 2
+    assert first.strangers == {"credit": {"fine"}}
 
 
 def test_rows_after_a_refused_one_are_decoded() -> None:
