@@ -1,0 +1,201 @@
+"""The command line as people and scripts use it: what it prints, and how it ends. Nothing here needs a broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from streamer.commands import main
+from tests.histories import START, rows, write_csv, write_reference
+
+FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n    retrain: {when: drift}\n"
+#: What `--help` must not wait for.
+SLOW = {"numpy", "pyarrow", "pydantic", "rich", "aiokafka", "faust", "yaml", "msgspec", "confluent_kafka", "river"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def tripline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in a folder that has a reference and a configuration."""
+    write_reference(tmp_path)
+    (tmp_path / "tripline.yaml").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["tripline", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+def test_help_names_every_command_and_imports_nothing_slow() -> None:
+    script = f"import sys, streamer.commands; print(sorted({SLOW!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"], ["run"], ["apply"], ["check"], ["backtest"], ["story"], ["reference", "build"],
+        ["reference", "show"], ["alerts", "tail"], ["triggers", "tail"], ["triggers", "approve"],
+        ["triggers", "reject"], ["bench", "throughput"], ["schema", "export"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_every_command_says_what_it_takes(tripline: Run, command: list[str]) -> None:
+    ran = tripline(*command, *([] if command == ["--help"] else ["--help"]))
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Usage: tripline {' '.join(command)}".replace(" --help", ""))
+
+
+def test_a_command_that_is_not_there_ends_with_two(tripline: Run) -> None:
+    ran = tripline("chek")
+    assert ran.code == 2
+    assert "Did you mean 'check'" in ran.err
+
+
+def test_a_reference_is_built_said_and_shown_again(tripline: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "history.csv", rows(9 * 24, start=START, seed=4))
+    built = tripline("reference", "build", "history.csv", "--model", "m", "-o", "new/r.json")
+    shown = tripline("reference", "show", "new/r.json")
+    assert (built.code, shown.code) == (0, 0)
+    assert built.out.startswith("m: 8,640 rows from 2025-01-06 00:00")
+    assert shown.out == built.out.replace(" → new/r.json", "")
+    plain = json.loads(tripline("reference", "show", "new/r.json", "--json").out)
+    assert (plain["n"], plain["kind"], [feature["name"] for feature in plain["features"]]) == (
+        8640, "features", ["age", "country"],
+    )  # fmt: skip
+
+
+def test_the_same_table_gives_the_same_reference_whatever_its_form(tripline: Run, tmp_path: Path) -> None:
+    table = rows(9 * 24, start=START, seed=4)
+    write_csv(tmp_path / "timed.csv", table)
+    write_csv(tmp_path / "bare.csv", table, times=False)
+    stamped = ["--every", "90s", "--start", "2025-01-06"]
+    one = tripline("reference", "build", "timed.csv", "--model", "m", "-o", "1.json", "--json")
+    other = tripline("reference", "build", "bare.csv", *stamped, "--model", "m", "-o", "2.json", "--json")
+    assert json.loads(one.out)["reference"] == json.loads(other.out)["reference"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["reference", "show", "nope.json"], "tripline: nope.json: No such file or directory"),
+        (["reference", "show", "tripline.yaml"], "tripline: tripline.yaml: reference: not a whole JSON document"),
+        (["reference", "build", "--model", "m", "-o", "x"], "tripline: reference build takes a table or --from-topic"),
+        (["reference", "build", "nope.csv", "--model", "m", "-o", "x"], "tripline: nope.csv: No such file"),
+        (["backtest", "nope.csv", "--model", "m"], "tripline: nope.csv: No such file"),
+        (["backtest", "nope.csv", "--model", "n"], "tripline.yaml:1: models: has no 'n'"),
+        (["backtest", "x.csv", "--model", "m", "-c", "no.yaml"], "tripline: no.yaml: cannot be read: No such file"),
+        (["backtest", "x.csv", "--model", "m", "--reference", "no.json"], "tripline: --reference: no.json: No such"),
+        (["apply"], "tripline: tripline.yaml:1: kafka: is missing: this command needs a broker"),
+        (["apply", "--from", "soon"], "tripline: --from 'soon': must be a time"),
+        (["alerts", "tail"], "tripline: tripline.yaml:1: kafka: is missing"),
+        (["story", "tripline.yaml"], "tripline.yaml:1: expect: is missing"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_two(tripline: Run, arguments: list[str], expected: str) -> None:
+    ran = tripline(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[0].removeprefix("tripline: ").startswith(expected.removeprefix("tripline: "))
+    assert "Traceback" not in ran.err
+
+
+def test_check_prints_all_errors_and_ends_with_two(tripline: Run, tmp_path: Path) -> None:
+    (tmp_path / "tripline.yaml").write_text(FILE + "    tolernace: 1\n    lateness: 3\n")
+    ran = tripline("check")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines() == [
+        "tripline.yaml:6: models.m.tolernace: is not a key that is known here, did you mean `tolerance`?",
+        "tripline.yaml:7: models.m.lateness: needs a unit, for instance 3s or 3m, got 3",
+    ]
+
+
+def test_check_warns_and_ends_with_zero(tripline: Run, tmp_path: Path) -> None:
+    write_reference(tmp_path, days=3)
+    (tmp_path / "tripline.yaml").write_text(FILE.replace("1h", "5m").replace("  m:", "  n:") + "    segments: [land]\n")
+    plain = json.loads(tripline("check", "--json").out)
+    assert plain["errors"] == []
+    found = {(warning["path"], warning["message"].split(":")[0].split(",")[0]) for warning in plain["warnings"]}
+    assert {
+        ("models.n.reference", "provisional"),
+        ("models.n.reference", "was learned for 'm'"),
+        ("models.n.segments", "land is not in the reference"),
+        ("models.n.pane", "5m holds 3.33 events on average"),
+    } <= found
+
+
+def test_check_says_what_a_day_would_not_show(tripline: Run, tmp_path: Path) -> None:
+    (tmp_path / "tripline.yaml").write_text(FILE + "    tolerance: 0.02\n")
+    ran = tripline("check")
+    assert ran.code == 0
+    assert "models.m.false_alarms: warning: under this budget a change of 0.04 sd (twice the tolerance)" in ran.out
+
+
+def test_check_tries_a_sample(tripline: Run, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(
+        '{"feature_set":"m","ts":1736121600000,"features":{"age":41,"country":"FR"}}\n'
+        '{"feature_set":"m","ts":1736121600,"features":{"age":41}}\n'
+        '{"feature_set":"other","ts":1736121600000,"features":{}}\n'
+        '{"feature_set":"m","ts":1736121600000,"features":{"agee":41}}\n'
+    )
+    ran = tripline("check", "--sample", "events.jsonl")
+    assert ran.code == 0
+    assert "events.jsonl:2: m: warning: would be dropped: schema" in ran.out
+    assert "events.jsonl:3: " in ran.out
+    assert "agee is in 1 events, but not in the reference" in ran.out
+
+
+def test_check_refuses_a_sample_of_which_nothing_would_count(tripline: Run, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text("{oops\n{}\n")
+    ran = tripline("check", "--sample", "events.jsonl")
+    assert ran.code == 2
+    assert "events.jsonl: no event of 2 would count: 1 decode" in ran.err
+
+
+def test_backtest_prints_a_timeline_and_writes_json(tripline: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "history.csv", rows(60, start=START, seed=2, shift=1.0, since=24))
+    ran = tripline("backtest", "history.csv", "--model", "m", "--json", "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert ran.code == 0
+    assert "m: 2,400 rows, 60 panes of 1h" in ran.out
+    assert "age rose by" in ran.out
+    assert ran.out.rstrip().endswith("1 incident open at the end")
+    assert json.loads(tripline("backtest", "history.csv", "--model", "m", "--json", "-").out) == found
+
+
+def test_backtest_takes_rows_features_and_a_mapping(tripline: Run, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "history.csv", rows(60, start=START, seed=2, shift=1.0, since=24))
+    path.write_text(path.read_text().replace("ts,", "at,", 1))
+    ran = tripline("backtest", "history.csv", "--model", "m", "--map", "ts=at", "--rows", ":900", "--features", "age")
+    assert ran.code == 0
+    assert "m: 900 rows" in ran.out
+
+
+def test_a_story_that_goes_otherwise_ends_with_one(tripline: Run, tmp_path: Path) -> None:
+    text = "story: s\nrows: 10\npanes: 3\nfeatures: {a: {normal: [0, 1]}}\nmodel: {}\nexpect: [quiet]\n"
+    (tmp_path / "good.yaml").write_text(text)
+    (tmp_path / "bad.yaml").write_text(text.replace("[quiet]", "['events: 31']"))
+    assert tripline("story", "good.yaml").code == 0
+    bad = tripline("story", "bad.yaml")
+    assert (bad.code, bad.out.rstrip().splitlines()[-1]) == (1, "✗ events: 31: there are 30")
+    assert json.loads(tripline("story", "bad.yaml", "--json").out)["passed"] is False
