@@ -17,14 +17,11 @@ from schemas.events import DropReason
 from streamer.core.records import Record
 from streamer.formats.lenient import Refused, parse, parse_foreign
 from streamer.formats.seam import Decoded, decode_each
-from streamer.formats.shapes import Shape, Shapes
+from streamer.formats.shapes import HEAD, OUTPUTS, TAG, Shape, Shapes
 
 Path: TypeAlias = tuple[str | int, ...]
 
-FIELDS = frozenset(
-    {"id", "model", "feature_set", "ts", "version", "segment", "score", "proba", "label", "value", "latency_ms", "cost"}
-    | {"status"}
-)
+FIELDS = frozenset(HEAD + OUTPUTS + tuple(TAG.values())) - {"features"}
 _PARTS = ("segment.", "proba.")
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
