@@ -30,8 +30,8 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     """The record under `position`: with the chunks of ids, all that a stage-1 task needs to go on.
 
     next: next offset of each input. maxima: running maximum of accepted times by model. ends: where the last range
-    written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities in the changelog;
-    ids: their sum modulo 2**64. consumed == applied + Σ drops. digest: of all the other fields.
+    written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities
+    in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT
