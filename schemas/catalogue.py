@@ -46,7 +46,12 @@ CHANNELS: tuple[Channel, ...] = (
         kept="compact",
     ),
     Channel(
-        "profiles", "Counts from stage 1 to stage 2.", (Delta, Progress), MSGPACK, "the model, or the source", ours=True
+        "profiles",
+        "Counts from stage 1 to stage 2.",
+        (Delta, Progress),
+        MSGPACK,
+        "the model, or source|<partition>",
+        ours=True,
     ),
     Channel("windows", "One report per closed pane.", (WindowReport,), CLOUDEVENT, "model|start|revision", ours=True),
     Channel("alerts", "Transitions of each monitor's alert.", (Alert,), CLOUDEVENT, "the alert's id", ours=True),
@@ -68,7 +73,12 @@ CHANNELS: tuple[Channel, ...] = (
         ours=True,
     ),
     Channel(
-        "audit", "Named decisions, with the numbers that decided.", (AuditRecord,), CLOUDEVENT, "subject", ours=True
+        "audit",
+        "Named decisions, with the numbers that decided.",
+        (AuditRecord,),
+        CLOUDEVENT,
+        "the model, or the subject",
+        ours=True,
     ),
     Channel(
         "dead-letter",
