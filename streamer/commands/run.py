@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from schemas.errors import ConfigurationError, TriplineError
+from streamer import logs
 from streamer.app import Address, Notify, Worker
 from streamer.applying import in_words
 from streamer.commands.apply import applied, control_of_topic
@@ -36,12 +37,7 @@ def run(config: Path, *, slot: str | None = None, accept_gap: bool = False, verb
     slot: name of this worker among those that run at once: after a restart in its slot it has its tasks back at once;
     without one, the others wait for `session_timeout` first. accept_gap: go on where retention took what was not read.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    # Clients say on every retry what we say once.
-    for chatty in ("aiokafka", "faust", "mode", "kafka"):
-        logging.getLogger(chatty).setLevel(logging.INFO if verbose else logging.ERROR)
+    logs.set_up(verbose=verbose)
     loaded = load(config)
     settings = kafka_settings(loaded, os.environ, slot=slot, accept_gap=accept_gap)
     if slot is None:

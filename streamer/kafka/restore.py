@@ -88,7 +88,7 @@ async def read_between(
     clock = asyncio.get_running_loop().time
     deadline = clock() + stall_s
     while left:
-        got = await reader.getmany(timeout_ms=200, max_records=_PIECE)
+        got = await reader.getmany(timeout_ms=20, max_records=_PIECE)
         for at, records in got.items():
             if at in left:
                 yield at, [record for record in records if record.offset < left[at]]

@@ -50,7 +50,7 @@ class Ledger:
                     value,
                     key,
                     self._partition if partition is None else partition,
-                    headers=headers,
+                    headers=list(headers),
                 )
                 for topic, key, value, partition, headers in outputs
             ]

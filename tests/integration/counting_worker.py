@@ -9,6 +9,7 @@ from typing import Any
 
 from counting import Counting, Summing
 
+from streamer import logs
 from streamer.app import Address, Worker
 from streamer.commands.run import serve
 from streamer.kafka.settings import KafkaSettings
@@ -17,6 +18,7 @@ from streamer.kafka.settings import KafkaSettings
 def main(options: dict[str, Any]) -> int:
     profiles, page = options.pop("profiles"), options.pop("page", None)
     settings = KafkaSettings(**options)
+    logs.set_up()
 
     def build() -> Worker:
         return Worker(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import random
+import re
+import signal
 import sys
 import threading
 import time
+import urllib.request
 import zlib
 from collections import Counter
 from dataclasses import asdict
@@ -78,6 +82,36 @@ class Fleet:
         self._stopping.set()
         self._watch.join(30)
 
+    def terminate(self, slot: int) -> None:
+        """SIGTERM to one worker; the supervisor starts it again."""
+        os.kill(self.workers[slot].pid, signal.SIGTERM)
+
+    def page(self, slot: int, name: str) -> str:
+        """A page of a worker; empty when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[slot]}/{name}", timeout=2) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def ready(self, slot: int) -> bool:
+        """Assigned and restored."""
+        return self.page(slot, "readyz") == "ok\n"
+
+    def metric(self, name: str, *, slot: int = 0, **labels: str) -> float:
+        """Sum of a metric's samples that have these labels; -1 when there is none."""
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        found = [
+            float(line.rpartition(" ")[2])
+            for line in self.page(slot, "metrics").splitlines()
+            if line.startswith((name + " ", name + "{")) and wanted <= set(re.findall(r'\w+="[^"]*"', line))
+        ]
+        return sum(found) if found else -1.0
+
+    def tasks(self, slot: int) -> float:
+        """Tasks that a worker has ready, of both stages."""
+        return self.metric("tripline_tasks", slot=slot, status="ready")
+
 
 class Feeder:
     """Values for `predictions` at a steady rate, in a thread; `truth` is what was acknowledged."""
@@ -85,7 +119,13 @@ class Feeder:
     def __init__(self, settings: KafkaSettings, *, rate: int = 4_000, seed: int = 1) -> None:
         self.truth: Counter[str] = Counter()
         self._topic, self._rate, self._rng = settings.topic("predictions"), rate, random.Random(seed)
-        self._producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "enable.idempotence": True})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "enable.idempotence": True,
+                "queue.buffering.max.messages": 2_000_000,
+            }
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -141,14 +181,29 @@ def counted(settings: KafkaSettings) -> Counter[str]:
     return total
 
 
+def summed(settings: KafkaSettings) -> Counter[str]:
+    """What stage 2's last windows say; each window of a partition came once, in order."""
+    windows: dict[int, Record] = {}
+    for record in read_topic(settings, settings.topic("windows")):
+        last = windows.get(record.partition)
+        assert int(record.key) == (int(last.key) if last else 0) + 1
+        windows[record.partition] = record
+    total: Counter[str] = Counter()
+    for record in windows.values():
+        totals = json.loads(record.value)
+        assert all(zlib.crc32(value.encode()) % PROFILES == record.partition for value in totals)
+        total.update(totals)
+    return total
+
+
 def wait_until_counted(settings: KafkaSettings, truth: Counter[str], *, within: float = 60) -> None:
-    """Until stage 1 has said as many as there are."""
+    """Until both stages have said as many as there are."""
     eventually(lambda: counted(settings).total() >= truth.total(), within=within, every=0.5, what="all counted")
+    eventually(lambda: summed(settings).total() >= truth.total(), within=within, every=0.5, what="all summed")
 
 
 def check_exact(settings: KafkaSettings, truth: Counter[str]) -> None:
     """Deltas sum to the truth; no range of a source comes twice; each window comes once; the last are the truth."""
-    assert counted(settings) == truth
     ranges: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     for record in read_topic(settings, settings.topic("profiles")):
         said = json.loads(record.value)
@@ -156,19 +211,5 @@ def check_exact(settings: KafkaSettings, truth: Counter[str]) -> None:
     for said_there in ranges.values():
         assert said_there == sorted(said_there)
         assert all(before[2] <= after[1] for before, after in itertools.pairwise(said_there))
-
-    def last_windows() -> Counter[str]:
-        windows: dict[int, Record] = {}
-        for record in read_topic(settings, settings.topic("windows")):
-            last = windows.get(record.partition)
-            assert int(record.key) == (int(last.key) if last else 0) + 1
-            windows[record.partition] = record
-        total: Counter[str] = Counter()
-        for record in windows.values():
-            totals = json.loads(record.value)
-            assert all(zlib.crc32(value.encode()) % PROFILES == record.partition for value in totals)
-            total.update(totals)
-        return total
-
-    eventually(lambda: last_windows().total() >= truth.total(), within=30, every=0.3, what="all summed")
-    assert last_windows() == truth
+    assert counted(settings) == truth
+    assert summed(settings) == truth

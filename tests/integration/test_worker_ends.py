@@ -1,0 +1,125 @@
+"""How a worker ends: its exit code says what an operator does next, its log says why."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.structs import TopicPartition
+from brokers import Kafka, eventually, free_port, promtool_check_metrics
+from fleets import Feeder, Fleet, check_exact, counted, make_topics, read_topic, settings_for, wait_until_counted
+
+from streamer.kafka.settings import KafkaSettings
+
+
+def until_ended(fleet: Fleet, *, within: float = 30) -> tuple[int, str]:
+    """Exit code of the fleet's first worker, and its log."""
+    eventually(lambda: fleet.ended, within=within, what="the worker ends")
+    fleet.stop()
+    return fleet.ended[0][1], fleet.workers[0].tail(60)
+
+
+def test_without_topics_it_names_the_command_that_makes_them(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    fleet = Fleet(settings_for(kafka.bootstrap, prefix), tmp_path, slots=1, restart=False)
+    code, log = until_ended(fleet)
+    assert code == 2
+    assert "tripline topics create" in log
+
+
+def test_a_broker_that_is_away_at_the_start_ends_it_with_70(prefix: str, tmp_path: Path) -> None:
+    settings = settings_for(f"127.0.0.1:{free_port()}", prefix, broker_timeout_s=2.0)
+    fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    code, log = until_ended(fleet)
+    assert code == 70
+    assert "no answer for 2 s" in log
+
+
+def test_a_broker_that_goes_away_ends_it_with_70_and_nothing_is_lost(
+    own_kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    settings = settings_for(own_kafka.bootstrap, prefix, broker_timeout_s=7.0)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    own_kafka.kill()
+    code, log = until_ended(fleet, within=30)
+    assert code == 70
+    assert "does not answer" in log
+    own_kafka.start()
+    truth = feeder.stop()
+    again = Fleet(settings, tmp_path, slots=1)
+    wait_until_counted(settings, truth)
+    again.stop()
+    check_exact(settings, truth)
+
+
+def test_a_position_that_retention_took_ends_it_with_72_unless_the_gap_is_accepted(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    settings = settings_for(kafka.bootstrap, prefix)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    fleet.stop()
+    before = counted(settings).total()
+    eventually(lambda: feeder.truth.total() > before + 4_000, within=10)
+    feeder.stop()
+    lost = asyncio.run(delete_up_to_end(settings, settings.topic("predictions"), partition=0))
+    code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+    assert code == 72
+    assert f"{settings.topic('predictions')}/0: position" in log
+    assert f"({lost} to {lost})" in log
+    accepting = Fleet(settings_for(kafka.bootstrap, prefix, accept_gap=True), tmp_path, slots=1)
+    (note,) = eventually(lambda: read_topic(settings, settings.topic("audit")), within=30, what="an audit record")
+    eventually(lambda: accepting.metric("tripline_position_dropped_events", partition="0", reason="gap") > 0)
+    accepting.stop()
+    assert b"gap_accepted" in note.value
+
+
+def test_inputs_that_grew_are_refused_with_instructions(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    settings = settings_for(kafka.bootstrap, prefix)
+    make_topics(settings)
+    asyncio.run(grow(settings, settings.topic("predictions"), to=5))
+    code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+    assert code == 2
+    assert "inputs must have the same number of partitions" in log
+
+
+def test_its_page_is_ready_when_restored_and_clean(kafka: Kafka, prefix: str, tmp_path: Path, promtool: str) -> None:
+    """Every reason of a drop is there at zero before anything was dropped."""
+    settings = settings_for(kafka.bootstrap, prefix)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1)
+    eventually(lambda: fleet.ready(0), within=30, what="ready")
+    page = fleet.page(0, "metrics")
+    assert promtool_check_metrics(page) == ""
+    assert fleet.metric("tripline_events_dropped_total", stage="profiling", reason="decode") == 0
+    assert fleet.page(0, "healthz") == "ok\n"
+    began = time.monotonic()
+    fleet.stop()
+    assert time.monotonic() - began < 5
+
+
+async def delete_up_to_end(settings: KafkaSettings, topic: str, *, partition: int) -> int:
+    """What retention would do; the log's new start, which is its end."""
+    reader = settings.consumer(role="test")
+    at = TopicPartition(topic, partition)
+    await reader.start()
+    end = (await reader.end_offsets([at]))[at]
+    await reader.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    await admin.delete_records({at: RecordsToDelete(end)})
+    await admin.close()
+    return int(end)
+
+
+async def grow(settings: KafkaSettings, topic: str, *, to: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    await admin.create_partitions({topic: NewPartitions(to)})
+    await admin.close()
