@@ -160,7 +160,8 @@ def _arrow_kind(kind: pa.DataType) -> Kind:
 
 
 def _parquet(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
-    file = pq.ParquetFile(table.path)
+    # Without pre_buffer: it would keep every page that was ever read until the end.
+    file = pq.ParquetFile(table.path, pre_buffer=False, buffer_size=1 << 20)
     present = set(file.schema_arrow.names)
     columns = sorted({name if name in present else name.partition(".")[0] for name in wanted})
     first = 0
