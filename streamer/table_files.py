@@ -185,6 +185,9 @@ def _numpy(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> C
     if pa.types.is_dictionary(array.type) and kind != "text":
         array = array.dictionary_decode()
     if kind == "time":
+        if _arrow_kind(array.type) == "text":
+            times = written_times(array)
+            return _texts(array) if times is None else times
         if array.null_count:
             row = first + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
             raise TableError(f"{table.path}: row {row}, column {name}: the time is missing")
@@ -345,6 +348,8 @@ def _csv(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
 
 
 def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> Column:
+    if kind == "time" and (times := written_times(array)) is not None:
+        return times
     if table.kinds[name] == "text":
         texts = _texts(array)
         texts[texts == ""] = None
@@ -356,6 +361,17 @@ def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int)
         return _parsed(texts, table, name, first) if kind == "number" else texts
     numbers = np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
     return levels_of(numbers) if kind == "text" else numbers
+
+
+def written_times(array: Any) -> Column | None:
+    """Texts as int64 ms where all are RFC 3339 or all are times without an offset (UTC); None where they are not."""
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")) if pa.types.is_string(array.type) else ():
+        try:
+            nanoseconds = np.asarray(pc.cast(array, kind).cast(pa.int64()), dtype=np.int64)
+        except pa.ArrowInvalid:
+            continue
+        return nanoseconds // 1_000_000
+    return None
 
 
 def _even(batches: Any) -> Iterator[Any]:

@@ -119,6 +119,7 @@ class Table:
 
     def parts(self) -> Iterator[Part]:
         """The rows in the file's order, at most 65,536 at a time."""
+        reading = self.reading
         others = {self._fields[name]: name for name in ("ts", "version", *self._with_ids) if name in self._fields}
         columns = dict.fromkeys([*self._columns.values(), *self._segments.values(), *others])
         kinds: dict[str, Kind] = {self._columns[name]: kind for name, kind in self.kinds.items()}
@@ -127,8 +128,9 @@ class Table:
             *(self._fields[f] for f in ("version", *self._with_ids) if f in self._fields),
         ]:
             kinds[name] = "text"
+        if self.timed and reading.every is None and self.file.kinds[self._fields["ts"]] == "text":
+            kinds[self._fields["ts"]] = "time"
         first, some = 0, False
-        reading = self.reading
         for chunk in self.file.chunks(list(columns), kinds):
             size = len(next(iter(chunk.values())))
             low = max(reading.first - first, 0)
@@ -178,17 +180,6 @@ class Table:
         return self._written_times(name, column, first)
 
     def _written_times(self, name: str, column: Column, first: int) -> Column:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if not any(value is None for value in column):
-            texts = pa.array(column, type=pa.string())
-            for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
-                try:
-                    nanoseconds = np.asarray(pc.cast(texts, kind).cast(pa.int64()), dtype=np.int64)
-                except pa.ArrowInvalid:
-                    continue
-                return nanoseconds // 1_000_000
         times = np.empty(len(column), dtype=np.int64)
         for at, text in enumerate(column):
             try:

@@ -111,6 +111,13 @@ def test_a_time_is_what_people_write(tmp_path: Path, written: str, expected: int
     assert only(Table(write(tmp_path, f"ts,a\n{written},1\n"), Reading())).ts.tolist() == [expected]
 
 
+def test_written_times_in_parquet_are_times(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"ts": ["2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z"], "a": [1, 2]}), tmp_path / "a.parquet"
+    )
+    assert only(Table(tmp_path / "a.parquet", Reading())).ts.tolist() == [NEW_YEAR, NEW_YEAR + 1000]
+
+
 def test_times_of_two_forms_in_one_column_are_read_one_by_one(tmp_path: Path) -> None:
     path = write(tmp_path, "ts,a\n2025-01-01,1\n2025-01-01T00:00:00Z,2\n")
     assert only(Table(path, Reading())).ts.tolist() == [NEW_YEAR, NEW_YEAR]
