@@ -23,10 +23,10 @@ _MOVED = {
     "non_finite": ("non-finite values of {feature} rose", "non-finite values of {feature} fell"),
 }
 _RULES = {
-    "missing": "{feature} is mostly missing",
-    "range": "{feature} is mostly out of its range",
-    "required": "{feature} is gone from the events",
-    "levels": "{feature} has levels that its closed list lacks",
+    "missing": "{feature} is missing",
+    "range": "{feature} is {direction}",
+    "required": "{feature}, which is required, is missing",
+    "levels": "{feature} has levels outside its closed list",
     "rows": "too few events",
     "silence": "no events",
 }
@@ -42,39 +42,52 @@ def minute(ms: int) -> str:
 
 
 def amount(evidence: Evidence) -> str:
-    """Size of a change with its interval; empty where there is none (a hard rule).
-
-    Shares are in percentage points, `sd` are standard deviations of the reference.
+    """Size with its interval: a change in `sd`, a share as it is now, a count of rows, or a length of time.
 
     >>> amount(Evidence(feature="age", detector="distribution", direction="location up", size=0.42,
     ...                 size_low=0.31, size_high=0.53))
     '0.42 sd (0.31 to 0.53)'
-    >>> amount(Evidence(feature="age", detector="missing", direction="missing up", size=0.034, unit="share"))
-    '3.4 points'
+    >>> amount(Evidence(feature="age", detector="distribution", direction="missing up", size=0.034, unit="share"))
+    '3.4 %'
+    >>> amount(Evidence(feature="", detector="silence", direction="silence", size=1_260_000, unit="ms"))
+    '21 min'
     """
-    if evidence.size is None:
+    size, low, high = evidence.size, evidence.size_low, evidence.size_high
+    if size is None:
         return ""
+    if evidence.unit == "ms":
+        return f"{size / 60_000:.0f} min" if size < 7_200_000 else f"{size / 3_600_000:.1f} h"
     if evidence.unit == "share":
-        words, scale, digits = "points", 100.0, 1
-    else:
-        words, scale, digits = evidence.unit, 1.0, 2 if evidence.unit == "sd" else 0
-    text = f"{abs(evidence.size) * scale:.{digits}f} {words}"
-    if evidence.size_low is None or evidence.size_high is None:
+        text, ends = f"{100 * size:.1f} %", (None if low is None or high is None else (100 * low, 100 * high))
+        return text if ends is None else f"{text} ({ends[0]:.1f} to {ends[1]:.1f})"
+    if evidence.unit != "sd":
+        return f"{size:.0f} {evidence.unit}"
+    text = f"{abs(size):.2f} sd"
+    if low is None or high is None:
         return text
-    ends = [evidence.size_low * scale, evidence.size_high * scale]
-    low, high = ends if evidence.size >= 0 else (-ends[1], -ends[0])
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    low, high = (low, high) if size >= 0 else (-high, -low)
+    return f"{text} ({low:.2f} to {high:.2f})"
 
 
 def moved(evidence: Evidence) -> str:
-    """What moved and by how much, as half a sentence.
+    """What moved and by how much, or to what share, as half a sentence.
 
-    >>> moved(Evidence(feature="country", detector="distribution", direction="level FR up", size=0.05, unit="share",
-    ...                view=View("version", "3")))
-    'the share of FR in country rose by 5.0 points (version=3)'
+    >>> moved(Evidence(feature="country", detector="distribution", direction="level FR up", size=0.17, unit="share",
+    ...                view=View("version", "3"), note="share 0.12 in the reference"))
+    'the share of FR in country rose to 17.0 %, share 0.12 in the reference (version=3)'
+    >>> moved(Evidence(feature="age", detector="missing", direction="missing up", size=0.62, unit="share"))
+    'age is missing in 62.0 % of the events'
     """
     size = amount(evidence)
-    text = _what(evidence) + (f" by {size}" if size else "")
+    if evidence.detector in _RULES:
+        text = _RULES[evidence.detector].format(feature=evidence.feature, direction=_outside(evidence.direction))
+        joined = {"share": f" in {size} of the events", "ms": f" for {size}"}.get(evidence.unit, f": {size}")
+        text += joined if size else ""
+    else:
+        text = _what(evidence)
+        text += f" {'to' if evidence.unit == 'share' else 'by'} {size}" if size else ""
+        if evidence.unit == "share" and evidence.note:
+            text += f", {evidence.note}"
     if evidence.raw_size is not None and evidence.unit == "sd":
         text += f", {abs(evidence.raw_size):.4g} in its own unit"
     return text if evidence.view == View() else f"{text} ({evidence.view})"
@@ -103,26 +116,35 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
     """Ranked evidence as lines of text, the strongest first; columns are aligned for a fixed-width font."""
     if not evidence:
         return ""
-    lines = [("", "feature", "view", "change", "size", "since", "n")]
+    lines = [("", "feature", "view", "change", "size", "since", "n", "")]
     for rank, one in enumerate(evidence[:rows], 1):
         since = minute(one.onset) if one.onset is not None else ""
-        what = one.direction if one.detector == "distribution" else f"{one.detector} {one.direction}".strip()
-        lines.append((str(rank), one.feature or "events", str(one.view), what, amount(one), since, str(one.n)))
-    widths = [max(len(line[column]) for line in lines) for column in range(7)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        what = one.direction if one.detector == "distribution" else f"{one.direction} (rule: {one.detector})"
+        feature = one.feature or "events"
+        lines.append((str(rank), feature, str(one.view), what, amount(one), since, str(one.n), one.note))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     if len(evidence) > rows:
         text.append(f"and {len(evidence) - rows} more")
     return "\n".join(text)
 
 
 def _what(evidence: Evidence) -> str:
-    if evidence.detector in _RULES:
-        words = _RULES[evidence.detector].format(feature=evidence.feature)
-        return f"{words}: {evidence.note}" if evidence.note else words
     kind, _, sign = evidence.direction.rpartition(" ")
     rose = sign != "down"
     if kind.startswith("level "):
         return f"the share of {kind.removeprefix('level ')} in {evidence.feature} {'rose' if rose else 'fell'}"
+    if kind.startswith("levels "):
+        group = kind.removeprefix("levels ")
+        return f"the share of a group of levels ({group}) of {evidence.feature} {'rose' if rose else 'fell'}"
     if kind in _MOVED:
         return _MOVED[kind][0 if rose else 1].format(feature=evidence.feature)
     return f"{evidence.feature}: {evidence.direction}"
+
+
+def _outside(direction: str) -> str:
+    """Which way a range is left: by the default rule (`below up`) or by `expect` (`outside the range`)."""
+    kind = direction.removesuffix(" up")
+    return {"below": "below the reference", "above": "above the reference", "unseen": "of an unseen level"}.get(
+        kind, kind
+    )
