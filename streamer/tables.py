@@ -20,7 +20,7 @@ import numpy as np
 
 from detectors.rows import NO_TIME, Rows, level_text
 from streamer import spans
-from streamer.table_files import Column, Kind, TableError, TableFile, open_table
+from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, open_table
 
 FIELDS = ("ts", "id", "score", "label", "value", "outcome", "version", "entity", "model", "feature_set")
 OUTPUTS = ("score", "label", "value")
@@ -131,7 +131,7 @@ class Table:
         if self.timed and reading.every is None and self.file.kinds[self._fields["ts"]] == "text":
             kinds[self._fields["ts"]] = "time"
         first, some = 0, False
-        for chunk in self.file.chunks(list(columns), kinds):
+        for chunk in chunks_of(self.file, list(columns), kinds):
             size = len(next(iter(chunk.values())))
             low = max(reading.first - first, 0)
             high = size if reading.last is None else min(reading.last - first, size)

@@ -1,0 +1,192 @@
+"""CSV and ARFF: streamed by arrow, with our own idea of what a number is and where a wrong one stands."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from streamer.table_columns import (
+    CHUNK_ROWS,
+    NULLS,
+    Chunk,
+    Column,
+    Kind,
+    TableError,
+    TableFile,
+    as_numbers,
+    as_texts,
+    levels_of,
+    no_number,
+    refuse_repeated,
+    unpacked,
+    written_times,
+)
+
+_BLOCK_BYTES = 8 << 20
+_TRUTH = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false", "true": "true", "false": "false"}
+
+
+def look_csv(path: Path, header: bool | None) -> TableFile:
+    """Columns by the first line, kinds by the first 8 MB."""
+    with unpacked(path) as file:
+        line = file.readline(1 << 20).decode("utf-8-sig", errors="replace")
+    if not line.strip():
+        raise TableError(f"{path}: has no rows")
+    first = next(pacsv.open_csv(io.BytesIO(line.encode()), read_options=_read_options([], auto=True))).to_pydict()
+    cells = [str(column[0]) for column in first.values()]
+    numeric = all(_is_number(cell) for cell in cells)
+    has_header = header if header is not None else not numeric
+    names = [cell.strip() for cell in cells] if has_header else [f"c{i}" for i in range(len(cells))]
+    refuse_repeated(path, names)
+    table = TableFile(path, dict.fromkeys(names, "text"), header=has_header)
+    sample = next(_csv_strings(table, names), None)
+    if sample is None:
+        raise TableError(f"{path}: has no rows")
+    table.kinds = {name: _guess(sample.column(name)) for name in names}
+    return table
+
+
+def look_arff(path: Path) -> TableFile:
+    """Columns and kinds by the head."""
+    kinds: dict[str, Kind] = {}
+    lines = 0
+    with unpacked(path) as file:
+        for raw in file:
+            lines += 1
+            line = raw.decode("utf-8", errors="replace").strip()
+            word = line[:10].lower()
+            if word.startswith("@data"):
+                break
+            if word.startswith("@attribute"):
+                name, kind = _arff_attribute(line[10:].strip(), path, lines)
+                kinds[name] = kind
+        else:
+            raise TableError(f"{path}: has no @data")
+    return TableFile(path, kinds, header=False, arff=lines)
+
+
+def _arff_attribute(text: str, path: Path, line: int) -> tuple[str, Kind]:
+    quote = text[:1]
+    name, _, rest = text[1:].partition(quote) if quote in ("'", '"') else text.replace("\t", " ").partition(" ")
+    kind = rest.strip().lower()
+    if not name or not kind:
+        raise TableError(f"{path}: line {line}: @attribute needs a name and a type")
+    return name, "number" if kind.split()[0] in ("numeric", "real", "integer") else "text"
+
+
+def _read_options(names: list[str], *, auto: bool = False) -> Any:
+    return pacsv.ReadOptions(
+        block_size=_BLOCK_BYTES, column_names=None if auto else names, autogenerate_column_names=auto
+    )
+
+
+def _data(table: TableFile) -> IO[bytes]:
+    """The rows' bytes, after a header."""
+    file = unpacked(table.path)
+    for _ in range(int(table.header) if table.arff is None else table.arff):
+        file.readline()
+    return file
+
+
+def _csv_strings(table: TableFile, names: list[str]) -> Iterator[Any]:
+    """Batches with every column as it is written."""
+    options = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    with _data(table) as file:
+        try:
+            yield from pacsv.open_csv(file, read_options=_read_options(names), convert_options=options)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):
+                raise
+
+
+def _guess(array: Any) -> Kind:
+    """A column is a number when each value of its first chunk is one, or nothing, and one is there."""
+    values = pc.unique(pc.utf8_trim_whitespace(array)).to_pylist()
+    real = [value for value in values if value not in NULLS]
+    return "number" if real and all(_is_number(value) for value in real) else "text"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def read_csv(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
+    """Some columns of a CSV or ARFF, chunk by chunk."""
+    names = list(table.kinds)
+    # A number that is wanted as text is read as a number all the same: 1.0 and 1 are one level.
+    as_number = {name for name in wanted if table.kinds[name] == "number"}
+    options = pacsv.ConvertOptions(
+        column_types={name: pa.float64() if name in as_number else pa.string() for name in names},
+        include_columns=list(wanted),
+        null_values=NULLS,
+        strings_can_be_null=False,
+    )
+    first = 0
+    with _data(table) as file:
+        try:
+            for batch in _even(pacsv.open_csv(file, read_options=_read_options(names), convert_options=options)):
+                chunk = {}
+                for name, kind in wanted.items():
+                    chunk[name] = _csv_column(batch.column(name), kind, table, name, first)
+                first += batch.num_rows
+                yield chunk
+        except pa.ArrowInvalid as error:
+            raise _located(table, as_number, error) from error
+
+
+def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> Column:
+    if kind == "time" and (times := written_times(array)) is not None:
+        return times
+    if table.kinds[name] == "text":
+        texts = as_texts(array)
+        texts[texts == ""] = None
+        if table.arff is not None:
+            texts[texts == "?"] = None
+        unique = set(pc.unique(array).to_pylist()) - {""}
+        if kind == "text" and unique and unique <= _TRUTH.keys():
+            return np.array([_TRUTH.get(text) for text in texts], dtype=object)
+        return as_numbers(texts, table, name, first) if kind == "number" else texts
+    numbers = np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return levels_of(numbers) if kind == "text" else numbers
+
+
+def _even(batches: Any) -> Iterator[Any]:
+    """Tables of exactly CHUNK_ROWS rows, the last one shorter."""
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        while rows >= CHUNK_ROWS:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, CHUNK_ROWS)
+            rest = table.slice(CHUNK_ROWS)
+            held, rows = rest.to_batches(), rest.num_rows
+    if rows:
+        yield pa.Table.from_batches(held)
+
+
+def _located(table: TableFile, numeric: set[str], error: Exception) -> TableError:
+    """Arrow names a column by its number only: read again, as text, up to the row that it means."""
+    first = 0
+    try:
+        for batch in _csv_strings(table, list(table.kinds)):
+            for name in numeric:
+                for at, text in enumerate(batch.column(name).to_pylist()):
+                    if text.strip() not in NULLS and not _is_number(text):
+                        return no_number(table, first + at, name, text)
+            first += batch.num_rows
+    except pa.ArrowInvalid as again:
+        return TableError(f"{table.path}: after row {first}: {str(again).splitlines()[0]}")
+    return TableError(f"{table.path}: {str(error).splitlines()[0]}")
