@@ -157,7 +157,12 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
     of_model, of_part = budget.shares(whole=whole, parts=parts, monitors=layout.monitors, segmented=segmented)
     prior = np.concatenate([np.full(whole, of_model), np.full(parts, of_part)])
     bets = build_bets(
-        monitors.learned, tolerance=layout.tolerance, strict=layout.strict, budget=layout.budget_panes, prior=prior
+        monitors.learned,
+        tolerance=layout.tolerance,
+        strict=layout.strict,
+        budget=layout.budget_panes,
+        prior=prior,
+        struck=whole * len({view.column for view in layout.views}),
     )
     main, upward = main_directions(bets, monitors.learned)
     rated = [e.feature for e in layout.expect if e.feature in known and e.feature not in layout.monitored]

@@ -143,8 +143,14 @@ def fractions_for(worst: float) -> tuple[float, ...]:
     return tuple(sorted({min(fraction, most) for fraction in FRACTIONS}))
 
 
-def build_bets(learned: Sequence[Learned], *, tolerance: float, strict: bool, budget: float, prior: Floats) -> Bets:
+def build_bets(
+    learned: Sequence[Learned], *, tolerance: float, strict: bool, budget: float, prior: Floats, struck: int
+) -> Bets:
     """Bets of all monitors. budget: A in panes; prior: v (M,), the monitors' shares of it; strict: no divisor in κ.
+
+    struck: monitors that one event is counted in. A thousand copies of one row strike all of them at once, and so many
+    alarm together from `A/(struck·v)` each on: a pane may add a third of the way to *that* limit. (With a third of the
+    way to the limit of one alone, `A/v`, a row of 30 features repeated over two panes alarmed 58 times of 60; so 0.)
 
     A silent direction has no bets; a monitor whose directions are all silent has none at all.
     """
@@ -160,7 +166,8 @@ def build_bets(learned: Sequence[Learned], *, tolerance: float, strict: bool, bu
     fraction, epsilon = column["fraction"].astype(float), column["epsilon"].astype(float)
     weight, sign = column["weight"].astype(float), column["sign"].astype(float)
     share = prior[bet_monitor] if rows else np.zeros(0)
-    cap = np.log(budget / (share * weight)) / 3.0 if budget >= CAP_FROM_BUDGET else np.full(len(rows), np.inf)
+    capped = budget >= CAP_FROM_BUDGET
+    cap = np.log(np.maximum(budget / (struck * share), 1.0) / weight) / 3.0 if capped else np.full(len(rows), np.inf)
     direction_monitor = np.repeat(np.arange(len(learned)), np.diff(direction_start))
     return Bets(
         bet_monitor=bet_monitor,

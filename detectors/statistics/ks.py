@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from detectors.statistics.tables import Counts, Floats
@@ -27,16 +29,22 @@ def ks(reference: Counts, pane: Counts) -> Floats:
 def ks_noise(reference: Counts, n: int) -> Floats:
     """What `ks` is on average over n events when nothing changed; .87·√(1/n + 1/N) for continuous values, less on bins.
 
-    The mean of the largest |Brownian bridge|, less what a bridge that is seen only at the edges misses (.583 of a
-    step's spread, Siegmund 1985), at least the mean at the widest edge alone.
+    The mean of the largest |Brownian bridge| at the bins' edges, over 1,024 seeded paths (within 2 %).
 
     >>> ks_noise(np.full(32, 10_000), 100).round(3)
-    np.float64(0.077)
+    np.float64(0.079)
     """
     total = reference.sum(axis=-1)
     p = reference / np.maximum(total, 1)[..., None]
-    upto = np.cumsum(p, axis=-1)
-    step = np.sqrt((p * p).sum(axis=-1))
-    widest = np.sqrt(2.0 / np.pi * (upto * (1.0 - upto)).max(axis=-1, initial=0.0))
-    bridge = np.maximum(0.8687 - 0.583 * step, widest)
+    rows = p.reshape(-1, p.shape[-1])
+    bridge = np.array([_bridge(row.tobytes()) for row in rows]).reshape(total.shape)
     return np.asarray(bridge * np.sqrt(1.0 / max(n, 1) + 1.0 / np.maximum(total, 1)))[()]
+
+
+@lru_cache(maxsize=8192)
+def _bridge(shares: bytes) -> float:
+    """Mean of the largest |B| at the edges of bins with these shares (float64)."""
+    p = np.frombuffer(shares)
+    steps = np.sqrt(p) * np.random.default_rng(1933).normal(size=(1024, p.size))
+    walk = np.cumsum(steps, axis=1)
+    return float(np.abs(walk - np.cumsum(p) * walk[:, -1:]).max(axis=1, initial=0.0).mean())

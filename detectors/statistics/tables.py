@@ -8,6 +8,7 @@ here exactly enough for small expected counts (a sum over the Poisson weights) a
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import lgamma
 from typing import TypeAlias
 
 import numpy as np
@@ -37,23 +38,32 @@ def smoothed(counts: Counts) -> Floats:
 def expected_sum(term: Callable[[Floats, Floats], Floats], *, reference: Counts, n: int) -> Floats:
     """Mean of `Σ_b term(p̂_b, q̂_b)` when n events are drawn from what the reference was drawn from. (…,).
 
-    reference: (…, bins) counts. Given c of N reference events in a bin, its count among n is negative binomial with
-    c + ½ (the predictive of a Poisson bin): summed where few are expected, by nodes in √count above.
+    reference: (…, bins) counts. Given c of N reference events in a bin, its count among n is beta-binomial with c + ½:
+    summed where few are expected, by nodes in √count above.
     """
     if n <= 0:
         return np.zeros(reference.shape[:-1])
     total = reference.sum(axis=-1, keepdims=True)
     bins = reference.shape[-1]
     p = smoothed(reference)
-    mean, prior = (p * n)[..., None], (reference + HALF)[..., None]
     few = p * n < _FEW
-    counts = np.arange(_MOST + 1, dtype=float)
-    rising = np.cumsum(np.log(prior + counts), axis=-1) - np.log(prior + counts)
-    factorial = np.cumsum(np.log(np.maximum(counts, 1.0)))
-    chance = rising - factorial + prior * np.log(prior / (prior + mean)) + counts * np.log(mean / (prior + mean))
-    exact = (term(p[..., None], (counts + HALF) / (n + HALF * bins)) * np.exp(chance)).sum(axis=-1)
+    counts = np.arange(min(_MOST, n) + 1, dtype=float)
+    mine = (reference + HALF)[..., None]
+    others = (total - reference + HALF * (bins - 1))[..., None]
+    none = _log_gamma(others + n) - _log_gamma(others) - _log_gamma(mine + others + n) + _log_gamma(mine + others)
+    before = counts[1:] - 1.0
+    ratio = np.log((n - before) / counts[1:] * (mine + before) / (others + n - counts[1:]))
+    chance = np.exp(none + np.concatenate([np.zeros_like(mine), np.cumsum(ratio, axis=-1)], axis=-1))
+    exact = (term(p[..., None], (counts + HALF) / (n + HALF * bins)) * chance).sum(axis=-1)
     # The spread of √count is near 1/2 whatever the mean (Anscombe), wider by the reference's own noise.
+    mean = (p * n)[..., None]
     spread = np.sqrt((1.0 + n / np.maximum(total, 1)) * (1.0 - p))[..., None] / 2.0
     around = np.sqrt(np.maximum(mean - spread**2, 0.0)) + _NODES * spread
     smooth = (term(p[..., None], (np.maximum(around, 0.0) ** 2 + HALF) / (n + HALF * bins)) * _WEIGHTS).sum(axis=-1)
     return np.asarray(np.where(few, exact, smooth).sum(axis=-1))
+
+
+def _log_gamma(values: Floats) -> Floats:
+    """Logarithm of Γ of positive values, elementwise."""
+    flat = [lgamma(value) for value in values.ravel().tolist()]
+    return np.array(flat).reshape(values.shape)

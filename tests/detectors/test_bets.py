@@ -1,0 +1,148 @@
+"""What a bet must keep: fair under the tolerance, exact in float64, and its share of the monitor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from panes_of_counts import T0, layout, quiet, reference
+
+from detectors.charts import tempered
+from detectors.charts.bets import Bets, Learned
+from detectors.scopes import Scope, build_scope
+
+
+@pytest.fixture(scope="module")
+def scope() -> Scope:
+    return build_scope(reference(), layout(reference()))
+
+
+def mean_of_exp(bets: Bets, learned: Learned, p: np.ndarray, bet: int) -> float:
+    """E exp(L) of one event drawn from `p`, at the profile's own mean."""
+    direction = bets.bet_direction[bet] - bets.direction_start[bets.bet_monitor[bet]]
+    phi = learned.phi[:, direction]
+    mu = float(p @ phi)
+    table = np.floor(np.log1p(bets.slope[bet] * phi) * 2**20) / 2**20
+    offset = np.ceil(np.log1p(bets.slope[bet] * mu + bets.pad[bet]) * 2**20) / 2**20
+    return float(p @ np.exp(table - offset))
+
+
+def test_no_bet_grows_on_average_when_nothing_changed(scope: Scope) -> None:
+    """E exp(L) <= 1 for every bet of a numeric and of a categorical monitor, under the reference's own shares."""
+    worst = [
+        mean_of_exp(scope.bets, scope.monitors.learned[m], scope.monitors.counts[m] / scope.monitors.counts[m].sum(), b)
+        for b, m in enumerate(scope.bets.bet_monitor.tolist())
+    ]
+    assert max(worst) <= 1.0
+    assert min(worst) > 0.9
+
+
+def test_no_bet_grows_on_average_when_the_mean_moved_by_the_tolerance(scope: Scope) -> None:
+    """A tilt that moves location by exactly ε leaves the location bets fair."""
+    learned, bets = scope.monitors.learned[1], scope.bets
+    p = scope.monitors.counts[1] / scope.monitors.counts[1].sum()
+    location = learned.phi[:, learned.names.index("location")]
+    moved = p * (1.0 + 0.0999 * location)
+    place = bets.direction_start[1] + learned.names.index("location")
+    upward = np.flatnonzero((bets.bet_direction == place) & (bets.sign > 0))
+    slope, pad = bets.slope[upward], bets.pad[upward]
+    grown = [moved @ (1.0 + s * location) / (1.0 + s * (p @ location) + e) for s, e in zip(slope, pad, strict=True)]
+    assert upward.size == 3
+    assert np.max(grown) <= 1.0 + 1e-6
+
+
+def test_the_weights_of_a_monitor_sum_to_one(scope: Scope) -> None:
+    total = np.bincount(scope.bets.bet_monitor, scope.bets.weight)
+    np.testing.assert_allclose(total, np.ones(scope.bets.monitors), rtol=1e-12)
+
+
+def test_location_weighs_twice_scale_and_four_times_skew(scope: Scope) -> None:
+    bets, learned = scope.bets, scope.monitors.learned[1]
+    of = {
+        name: float(bets.weight[bets.bet_direction == bets.direction_start[1] + i].sum())
+        for i, name in enumerate(learned.names)
+    }
+    assert of["location"] / of["scale"] == pytest.approx(2.0)
+    assert of["location"] / of["skew"] == pytest.approx(4.0)
+
+
+def test_no_event_costs_a_bet_more_than_four_fifths(scope: Scope) -> None:
+    bets = scope.bets
+    worst = [
+        (bets.slope[b] * scope.monitors.learned[m].phi[:, bets.bet_direction[b] - bets.direction_start[m]]).min()
+        for b, m in enumerate(bets.bet_monitor.tolist())
+    ]
+    assert min(worst) >= -0.8 - 1e-12
+
+
+def test_products_are_exactly_those_of_the_plain_matrices(scope: Scope) -> None:
+    """Dense tables and one-count parts together equal `counts @ phi` and `counts @ table`, to the bit."""
+    pane = quiet(scope.reference, 1, n=777)[0]
+    n, tables, sums = tempered.products(scope.bets, np.append(pane.ravel(), 0))
+    plain_sums, plain_tables = [], np.zeros(scope.bets.size)
+    for m, learned in enumerate(scope.monitors.learned):
+        own = pane.ravel()[learned.first : learned.first + learned.phi.shape[0]]
+        plain_sums.append(own @ learned.phi)
+        for b in range(int(scope.bets.bet_start[m]), int(scope.bets.bet_start[m + 1])):
+            phi = learned.phi[:, scope.bets.bet_direction[b] - scope.bets.direction_start[m]]
+            plain_tables[b] = own @ (np.floor(np.log1p(scope.bets.slope[b] * phi) * 2**20) / 2**20)
+    assert n.tolist() == [777] * scope.bets.monitors
+    np.testing.assert_array_equal(sums, np.concatenate(plain_sums))
+    np.testing.assert_array_equal(tables, plain_tables)
+
+
+def test_a_small_reference_widens_the_tolerance_and_silences_what_it_cannot_know() -> None:
+    """700 rows: every direction at √(50/700) or more; none below 500 effective rows pages."""
+    small = reference(days=14, events=1)
+    scope = build_scope(small, layout(small))
+    assert scope.bets.tolerance.min() >= np.sqrt(50 / small.n) - 1e-9
+    assert "tolerance widened" in scope.notes[1]
+
+
+def test_an_upward_only_kind_has_no_bet_on_a_fall(scope: Scope) -> None:
+    learned, bets = scope.monitors.learned[1], scope.bets
+    missing = bets.direction_start[1] + learned.names.index("missing")
+    assert set(bets.sign[bets.bet_direction == missing].tolist()) == {1.0}
+
+
+def test_the_charts_follow_the_recursion(scope: Scope) -> None:
+    """R <- (R + 1)·exp(min(L/κ, cap)), by a loop over the bets, for twenty panes."""
+    bets, charts = scope.bets, tempered.Charts.start(scope.bets.size)
+    r = np.zeros(bets.size)
+    for i, pane in enumerate(quiet(scope.reference, 20)):
+        flat, mu = np.append(pane.ravel(), 0), scope.mu(T0 + i * 300_000)
+        charts, _ = tempered.tick(bets, charts, flat=flat, mu=mu, pane=i + 1)
+        n, tables, _ = tempered.products(bets, flat)
+        for b in range(bets.size):
+            events = float(n[bets.bet_monitor[b]])
+            kappa = (1.0 + bets.excess[b] * max(1.0, events / bets.n_bar[b])) / (
+                1.0 + bets.tolerance[b] / bets.fraction[b]
+            )
+            offset = np.log1p(bets.fraction[b] * (bets.sign[b] * mu[bets.bet_direction[b]] + bets.tolerance[b]))
+            step = min((tables[b] - events * offset) / max(1.0, kappa), bets.cap[b])
+            r[b] = (r[b] + 1.0) * np.exp(step)
+    np.testing.assert_allclose(charts.r, r, rtol=1e-3)
+
+
+def test_the_onset_set_is_that_of_the_whole_path(scope: Scope) -> None:
+    """Since, latest and the earliest passage against the path kept in full: exact, exact, and never too late."""
+    rng = np.random.default_rng(3)
+    size = 200
+    charts, path = tempered.Charts.start(size), [np.zeros(size)]
+    for pane in range(1, 121):
+        step = rng.normal(-0.4 if pane < 90 else 0.9, 1.2, size)
+        charts = tempered._twins(
+            charts, r=charts.r, step=step, moved=charts.moved + 1, events=charts.events + 1, pane=pane
+        )
+        path.append(path[-1] + step)
+    sums = np.array(path)
+    lowest = sums.min(axis=0)
+    alive = charts.since > 0
+    inside = sums[:-1] <= lowest + tempered.ONSET_DEPTH  # start s = index + 1
+    assert alive.mean() > 0.9
+    np.testing.assert_array_equal(charts.since[alive], (np.argmin(sums, axis=0) + 1)[alive])
+    last = np.array([np.flatnonzero(sums[:, j] <= lowest[j] + tempered.ONSET_DEPTH)[-1] + 1 for j in range(size)])
+    np.testing.assert_array_equal(charts.latest[alive], last[alive])
+    first = np.argmax(inside, axis=0) + 1
+    earliest = np.minimum(charts.passages[-1], charts.since)
+    assert (earliest[alive] <= first[alive]).all()
+    assert np.median((first - earliest)[alive]) <= 6
