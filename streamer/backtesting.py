@@ -148,8 +148,8 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
 
 
 def kinds_of(reference: Reference) -> Mapping[str, Kind]:
-    """What a table's columns are to be read as, so that they can be compared with the reference's."""
-    return {spec.name: "number" if spec.kind == "numeric" else "text" for spec in reference.specs}
+    """Columns that the reference knows as categories: their numbers are names, as the stream reads them."""
+    return {spec.name: "text" for spec in reference.specs if spec.kind == "categorical"}
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

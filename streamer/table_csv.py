@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from detectors.rows import level_text
 from streamer.table_columns import (
     CHUNK_ROWS,
     NULLS,
@@ -121,28 +122,59 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
-def read_csv(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
-    """Some columns of a CSV or ARFF, chunk by chunk."""
-    names = list(table.kinds)
+def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
+    """Some columns of a CSV or ARFF, chunk by chunk. lenient: a text among numbers stays where it is, as a text."""
     # A number that is wanted as text is read as a number all the same: 1.0 and 1 are one level.
-    as_number = {name for name in wanted if table.kinds[name] == "number"}
+    numeric = {name for name in wanted if table.kinds[name] == "number"}
+    first = 0
+    try:
+        for batch in _batches(table, wanted, numeric):
+            yield {name: _csv_column(batch.column(name), kind, table, name, first) for name, kind in wanted.items()}
+            first += batch.num_rows
+        return
+    except pa.ArrowInvalid as error:
+        if not lenient or "conversion error" not in str(error):
+            raise _located(table, numeric, error) from error
+    skip = first
+    for batch in _batches(table, wanted, set()):
+        rest = batch.slice(min(skip, batch.num_rows))
+        skip -= batch.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield {
+                name: _mixed(rest.column(name), kind)
+                if name in numeric
+                else _csv_column(rest.column(name), kind, table, name, first)
+                for name, kind in wanted.items()
+            }
+            first += rest.num_rows
+
+
+def _batches(table: TableFile, wanted: Mapping[str, Kind], numeric: set[str]) -> Iterator[Any]:
+    names = list(table.kinds)
     options = pacsv.ConvertOptions(
-        column_types={name: pa.float64() if name in as_number else pa.string() for name in names},
+        column_types={name: pa.float64() if name in numeric else pa.string() for name in names},
         include_columns=list(wanted),
         null_values=NULLS,
         strings_can_be_null=False,
     )
-    first = 0
     with _data(table) as file:
-        try:
-            for batch in _even(pacsv.open_csv(file, read_options=_read_options(names), convert_options=options)):
-                chunk = {}
-                for name, kind in wanted.items():
-                    chunk[name] = _csv_column(batch.column(name), kind, table, name, first)
-                first += batch.num_rows
-                yield chunk
-        except pa.ArrowInvalid as error:
-            raise _located(table, as_number, error) from error
+        yield from _even(pacsv.open_csv(file, read_options=_read_options(names), convert_options=options))
+
+
+def _mixed(array: Any, kind: Kind) -> Column:
+    """Numbers where they are written, texts where they are not."""
+    values = [_number_or_text(text) for text in array.to_pylist()]
+    if any(isinstance(value, str) for value in values):
+        column: Column = np.array([*(level_text(v) if kind == "text" else v for v in values), None], dtype=object)[:-1]
+        return column
+    numbers = np.array(values, dtype=np.float64)
+    return levels_of(numbers) if kind == "text" else numbers
+
+
+def _number_or_text(text: str) -> float | str:
+    if text.strip() in NULLS:
+        return float("nan")
+    return float(text) if _is_number(text) else text
 
 
 def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> Column:

@@ -53,17 +53,20 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
         raise TableError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def chunks_of(table: TableFile, columns: Sequence[str], kinds: Mapping[str, Kind] | None = None) -> Iterator[Chunk]:
+def chunks_of(
+    table: TableFile, columns: Sequence[str], kinds: Mapping[str, Kind] | None = None, *, lenient: bool = False
+) -> Iterator[Chunk]:
     """The rows of some columns, up to 65,536 at a time. kinds: what a column is to be read as.
 
-    A text in a column that is to be a number is an error that names its row.
+    A text in a column that is to be a number is an error that names its row, unless `lenient`: then the chunk has an
+    object array with the text in it, for a reader that counts wrong types as the stream does.
     """
     wanted: dict[str, Kind] = {name: (kinds or {}).get(name, table.kinds[name]) for name in columns}
     if not wanted:
         wanted = dict([next(iter(table.kinds.items()))])
     readers = {"parquet": _read_parquet, "csv": read_csv, "arff": read_csv, "jsonl": read_json_lines}
     first = 0
-    for chunk in readers[_form(table.path)](table, wanted):
+    for chunk in readers[_form(table.path)](table, wanted, lenient=lenient):
         size = len(next(iter(chunk.values())))
         yield chunk
         first += size
@@ -99,7 +102,7 @@ def _flat(schema: pa.Schema) -> Iterator[Any]:
             yield column
 
 
-def _read_parquet(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
+def _read_parquet(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
     # Without pre_buffer: it would keep every page that was ever read until the end.
     file = pq.ParquetFile(table.path, pre_buffer=False, buffer_size=1 << 20)
     present = set(file.schema_arrow.names)

@@ -70,25 +70,28 @@ def _flattened(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def read_json_lines(table: TableFile, wanted: Mapping[str, Kind]) -> Iterator[Chunk]:
-    """Some columns of JSON Lines, chunk by chunk."""
+def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
+    """Some columns of JSON Lines, chunk by chunk. lenient: a text among numbers stays where it is, as a text."""
     first = 0
     for rows in _json_rows(table.path):
         chunk: Chunk = {}
         for name, kind in wanted.items():
             values = [row.get(name) for row in rows]
             if kind == "number":
-                chunk[name] = _json_numbers(values, table, name, first)
+                chunk[name] = _json_numbers(values, table, name, first, lenient=lenient)
             else:
                 chunk[name] = np.array([*map(level_text, values), None], dtype=object)[:-1]
         first += len(rows)
         yield chunk
 
 
-def _json_numbers(values: list[Any], table: TableFile, name: str, first: int) -> Column:
+def _json_numbers(values: list[Any], table: TableFile, name: str, first: int, *, lenient: bool) -> Column:
     try:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
+        if lenient:
+            column: Column = np.array([*values, None], dtype=object)[:-1]
+            return column
         wrong = (i for i, v in enumerate(values) if v is not None and not isinstance(v, int | float))
         at = next(wrong, 0)
         raise no_number(table, first + at, name, values[at]) from None

@@ -11,7 +11,7 @@ import datetime as dt
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -66,7 +66,8 @@ class Table:
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
     that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
     refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true among the columns.
-    ids: read the ids of predictions, by which repeats are known.
+    ids: read the ids of predictions, by which repeats are known. lenient: see `chunks_of`.
+    known: features of a reference; without a choice of features, others are left out, and named in `left_out`.
     """
 
     def __init__(
@@ -78,9 +79,11 @@ class Table:
         timeless: bool = False,
         outcomes: bool = False,
         ids: bool = False,
+        lenient: bool = False,
+        known: Collection[str] | None = None,
     ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
-        self.path, self.reading = path, reading
+        self.path, self.reading, self._lenient = path, reading, lenient
         columns = list(self.file.kinds)
         self._fields = _fields(path, columns, reading)
         self._segments = {name: self._column_of_segment(name, columns) for name in reading.segments}
@@ -92,7 +95,9 @@ class Table:
             if column not in taken and (column.startswith("features.") or not ours)
         ]  # fmt: skip
         self.outputs = tuple(name for name in OUTPUTS if name in self._fields)
-        self.features = tuple(name for name in chosen if named[name] not in taken)
+        there = [name for name in chosen if named[name] not in taken]
+        wanted = [name for name in there if known is None or reading.features or name in known]
+        self.features, self.left_out = tuple(wanted), tuple(name for name in there if name not in wanted)
         if not self.features and not self.outputs:
             raise TableError(f"{path}: has no feature left; its columns are {_listed(columns)}")
         self.kind: Literal["predictions", "features"] = (
@@ -131,7 +136,7 @@ class Table:
         if self.timed and reading.every is None and self.file.kinds[self._fields["ts"]] == "text":
             kinds[self._fields["ts"]] = "time"
         first, some = 0, False
-        for chunk in chunks_of(self.file, list(columns), kinds):
+        for chunk in chunks_of(self.file, list(columns), kinds, lenient=self._lenient):
             size = len(next(iter(chunk.values())))
             low = max(reading.first - first, 0)
             high = size if reading.last is None else min(reading.last - first, size)

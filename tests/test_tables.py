@@ -188,6 +188,20 @@ def test_a_word_among_numbers_is_named_by_its_row(tmp_path: Path) -> None:
     assert refused(path).startswith("row 90000, column a: 'oops' is not a number, but the column's first rows are")
 
 
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])
+def test_a_lenient_reader_keeps_a_word_among_numbers_where_it_is(tmp_path: Path, name: str) -> None:
+    size = 3 * CHUNK_ROWS
+    values = [*range(size), "oops", 7.5]
+    if name.endswith(".csv"):
+        text = "ts,pad,a\n" + "".join(f"{NEW_YEAR},{'x' * 40},{value}\n" for value in values)
+    else:
+        lines = (f'"{value}"' if value == "oops" else value for value in values)
+        text = "".join(f'{{"ts": {NEW_YEAR}, "pad": "x", "a": {value}}}\n' for value in lines)
+    table = Table(write(tmp_path, text, name), Reading(), lenient=True)
+    found = [value for part in table.parts() for value in part.rows.columns["a"].tolist()]
+    assert found == values
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

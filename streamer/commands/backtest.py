@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from pathlib import Path
 
 from detectors.references import Reference, loads
@@ -43,7 +44,9 @@ def backtest(
     reading = reading_of(
         reading_from(configured), map=map, features=features, rows=rows, every=every, start=start, header=header
     )
-    table = Table(data, reading, kinds=kinds_of(learned), ids=True)
+    known = [spec.name for spec in learned.specs]
+    table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known)
+    _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
     text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
     if json is not None and str(json) == "-":
@@ -92,6 +95,14 @@ def tell(found: Backtest, *, pane: int) -> None:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items() if count)
     if dropped:
         console.print(f"dropped: {dropped}")
+
+
+def _note(table: Table, known: list[str]) -> None:
+    """Say on stderr where table and reference differ: what is absent counts as missing in every row."""
+    absent = [name for name in known if name not in (*table.features, *table.outputs)]
+    for names, what in ((table.left_out, "not in the reference, left out"), (absent, "not in the table, missing")):
+        if names:
+            print(f"note: {what}: {', '.join(names)}", file=sys.stderr)
 
 
 def _opened(incident: Incident) -> list[str]:
