@@ -104,6 +104,19 @@ def on_check(
     raise typer.Exit(command(config, sample=sample, broker=broker, as_json=as_json))
 
 
+@app.command("demo")
+def on_demo(
+    *,
+    alertmanager: Annotated[str | None, typer.Option(metavar="URL", help="Also send to this one.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the applicants.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """A model drifts, is told, and comes back, in under 90 seconds; needs no server."""
+    from streamer.commands.demo import demo as command
+
+    raise typer.Exit(command(alertmanager=alertmanager, seed=seed, as_json=as_json))
+
+
 @app.command("run")
 def on_run(
     *,
