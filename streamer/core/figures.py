@@ -25,6 +25,10 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
+#: Noise is computed at every n below this, and at n = √2ᵏ from there on.
+EXACT_BELOW = 64
+
+
 class Figures(NamedTuple):
     """Descriptive figures of the tested views, (views, monitored features) each; nan where there is none."""
 
@@ -96,17 +100,17 @@ class Yardstick:
 
     def noise(self, view: int, n: int) -> Floats:
         """What psi, Jensen–Shannon and ks give over n events when nothing changed. (3, monitored features)."""
-        place = 2.0 * math.log2(max(n, 1))
+        if n < EXACT_BELOW:
+            return self._at(view, n)
+        place = 2.0 * math.log2(n)
         below = math.floor(place)
         part = place - below
-        if part == 0.0:
-            return np.exp(self._at_node(view, below))
-        return np.exp((1.0 - part) * self._at_node(view, below) + part * self._at_node(view, below + 1))
+        lower, upper = (np.log(self._at(view, round(2.0 ** (node / 2)))) for node in (below, below + 1))
+        return np.exp((1.0 - part) * lower + part * upper)
 
-    def _at_node(self, view: int, node: int) -> Floats:
-        known = self._noise.get((view, node))
+    def _at(self, view: int, n: int) -> Floats:
+        known = self._noise.get((view, n))
         if known is None:
-            n = round(2.0 ** (node / 2))
             known = np.full((3, len(self.names)), np.nan)
             for group in self._groups:
                 reference = group.reference[view]
@@ -114,8 +118,7 @@ class Yardstick:
                 known[1, group.at] = jensen_shannon_noise(reference, n)
                 if group.ordered.size:
                     known[2, group.at] = ks_noise(reference[:, group.ordered], n)
-            known = np.log(np.maximum(known, 1e-12))
-            self._noise[view, node] = known
+            known = self._noise[view, n] = np.maximum(known, 1e-12)
         return known
 
 

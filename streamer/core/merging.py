@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from schemas.profiles import Extra
+from schemas.profiles import DeltaRow, Extra
 from streamer.core.cells import NAMES_IN_ALL, OTHER, kept
 from streamer.core.forms import Column, Form
 from streamer.core.tallies import Rows, Slot
@@ -53,6 +54,14 @@ class Extras:
         self._counts = {name: self._counts[name] for name in kept(self._counts)}
 
 
+class Place(NamedTuple):
+    """Where rows of one version and segment are counted. mark: of the slot, in digests; folded: it is `__other__`."""
+
+    slot: int
+    mark: int
+    folded: bool
+
+
 class Pane:
     """An open pane of one model under one layout.
 
@@ -60,7 +69,7 @@ class Pane:
     digest: of its integers.
     """
 
-    __slots__ = ("_known", "_marks", "digest", "extras", "first_offset", "form", "late", "on_time", "start")
+    __slots__ = ("_known", "_places", "digest", "extras", "first_offset", "form", "late", "on_time", "start")
 
     def __init__(self, form: Form, *, start: int, first_offset: int) -> None:
         self.form, self.start, self.first_offset = form, start, first_offset
@@ -68,7 +77,7 @@ class Pane:
         self.extras = Extras()
         self.digest = 0
         self._known: tuple[set[str], ...] = tuple(set() for _ in form.columns)
-        self._marks: dict[tuple[Slot, bool], int] = {}
+        self._places: dict[tuple[str, tuple[str, ...], bool], Place] = {}
 
     def add(self, rows: Rows, take: Sequence[int], named: Iterable[Extra], *, late: bool) -> int:
         """Add rows `take` of a delta, all late or all on time, with their extras.
@@ -77,14 +86,11 @@ class Pane:
         """
         for extra in named:
             self.extras.add(extra)
-        tally = self.late if late else self.on_time
-        keys = [self.admit(rows.rows[row].version, rows.rows[row].segment) for row in take]
-        tally.add(rows, take, [tally.slot(key) for key in keys])
-        marks = np.array([self._mark(key, late=late) for key in keys], dtype=np.uint64)
-        weighted = rows.weights[list(take)] * marks
+        places = [self._place(rows.rows[row], late=late) for row in take]
+        (self.late if late else self.on_time).add(rows, take, [place.slot for place in places])
+        weighted = rows.weights[list(take)] * np.array([place.mark for place in places], dtype=np.uint64)
         self.digest = (self.digest + int(weighted.sum(dtype=np.uint64))) & DIGEST_BITS
-        wanted = ((rows.rows[row].version, rows.rows[row].segment) for row in take)
-        return sum(rows.events[row] for row, key, want in zip(take, keys, wanted, strict=True) if key != want)
+        return sum(rows.events[row] for row, place in zip(take, places, strict=True) if place.folded)
 
     def admit(self, version: str, segment: Sequence[str]) -> Slot:
         """The slot that a version and its segment values are counted under, within the layout's limits."""
@@ -94,13 +100,18 @@ class Pane:
         )
         return next(admitted), tuple(admitted)
 
-    def _mark(self, key: Slot, *, late: bool) -> int:
-        mark = self._marks.get((key, late))
-        if mark is None:
-            raw = "\x1f".join([self.form.id, str(self.start), str(late), key[0], *key[1]]).encode()
-            mark = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") | 1
-            self._marks[key, late] = mark
-        return mark
+    def _place(self, row: DeltaRow, *, late: bool) -> Place:
+        known = self._places.get((row.version, row.segment, late))
+        if known is not None:
+            return known
+        key = self.admit(row.version, row.segment)
+        raw = "\x1f".join([self.form.id, str(self.start), str(late), key[0], *key[1]]).encode()
+        mark = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") | 1
+        slot = (self.late if late else self.on_time).slot(key)
+        place = Place(slot, mark, key != (row.version, row.segment))
+        if not place.folded:  # of the folded ones there may be any number
+            self._places[row.version, row.segment, late] = place
+        return place
 
 
 def _admit(known: set[str], value: str, column: Column) -> str:

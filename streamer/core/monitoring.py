@@ -22,6 +22,7 @@ from streamer.core.models import Held, Model
 from streamer.core.outbox import Outbox
 from streamer.core.positions import (
     POSITION_KEY,
+    WRONG_LAYOUT,
     ClockRecord,
     Counters,
     HeldRecord,
@@ -34,7 +35,7 @@ from streamer.core.positions import (
 )
 from streamer.core.ranges import Source
 from streamer.core.records import Batch, Output, Record
-from streamer.core.taking import WRONG_LAYOUT, Taker, extras_by_row, open_pane, rows_by_pane
+from streamer.core.taking import Taker, extras_by_row, open_pane, rows_by_pane
 from streamer.core.tallies import Tally, decode_rows
 from streamer.core.watermarks import Clock
 
@@ -289,7 +290,7 @@ def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
                 pane = model.panes.pop(at)
                 events = int(pane.on_time.counts[:, 0].sum() + pane.late.counts[:, 0].sum())
                 turn.counters.applied -= events
-                turn.counters.drops[WRONG_LAYOUT] = turn.counters.drops.get(WRONG_LAYOUT, 0) + events
+                turn.counters.drops[WRONG_LAYOUT] += events
 
 
 def _rebuild(model: Model | None, delta: Delta, offset: int, forms: Forms) -> None:

@@ -30,6 +30,8 @@ from streamer.core.watermarks import Clock
 
 MONITORING_FORMAT = 1
 POSITION_KEY = b"position"
+#: Drop reason of events that a source counted under a layout that is not the one of their pane.
+WRONG_LAYOUT = "layout"
 _STATES = tuple(state.value for state in AlertState)
 
 
@@ -42,7 +44,7 @@ class Counters(msgspec.Struct, kw_only=True):
 
     consumed: int = 0
     applied: int = 0
-    drops: dict[str, int] = msgspec.field(default_factory=lambda: {DropReason.LATE.value: 0})
+    drops: dict[str, int] = msgspec.field(default_factory=lambda: {DropReason.LATE.value: 0, WRONG_LAYOUT: 0})
     repeated: int = 0
     folded: int = 0
     panes: int = 0

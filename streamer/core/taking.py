@@ -12,6 +12,7 @@ from streamer.core.closing import Turn, say_revisions
 from streamer.core.forms import Form
 from streamer.core.merging import Extras, Pane
 from streamer.core.models import Held, Model
+from streamer.core.positions import WRONG_LAYOUT
 from streamer.core.ranges import joins, taken
 from streamer.core.tallies import decode_rows
 from streamer.core.watermarks import Clock, advance, saw
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: A source that has said nothing for this long, by append time, is announced.
 STALLED_MS = 60_000
-#: Drop reason of events counted under a layout that is not the one of their pane.
-WRONG_LAYOUT = "layout"
 
 
 class Taker:
@@ -160,7 +159,7 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
         counters.consumed += events
         form = _form_for(model, delta, start, turn)
         if form is None:
-            counters.drops[WRONG_LAYOUT] = counters.drops.get(WRONG_LAYOUT, 0) + events
+            counters.drops[WRONG_LAYOUT] += events
             continue
         named = [extra for row in take for extra in extras.get(row, ())]
         if model.closed is None or start >= model.closed:
