@@ -28,6 +28,7 @@ from streamer.generating import Applicants
 PARTITIONS, ACTIVE = 4, 3
 MODELS = tuple(f"lending-{number:02d}" for number in range(20))
 PANE_MS, LATENESS_MS, CYCLE = 2_000, 500, 6
+WARM_MS = 15_000
 
 CONFIGURATION = """\
 kafka:
@@ -59,7 +60,7 @@ def latency(
     *, file: Path | None = None, bootstrap: str | None = None, closes: int = 200, rate: int = 1_000, seed: int = 1
 ) -> dict[str, Any]:
     """Measure until `closes` panes have led to a POST, print a line, write JSON to `file`; returns what it found."""
-    seconds = 20 + closes * CYCLE * PANE_MS / 1000 / len(MODELS)
+    seconds = 30 + closes * CYCLE * PANE_MS / 1000 / len(MODELS)
     receiver = _Receiver()
     with site(bootstrap) as where:
         build_references(where, MODELS, per_day=1_500.0)
@@ -118,7 +119,8 @@ def _stream(where: Site, *, seconds: float, rate: int, seed: int) -> Appended:
     ts = start + np.arange(int(seconds * rate), dtype=np.int64) * 1000 // rate
     drawn = Applicants(seed=seed, models=MODELS).at(ts)
     phase = np.array([MODELS.index(model) for model in drawn.model])
-    drawn.numeric["income"][(ts // PANE_MS + phase) % CYCLE == 0] = np.nan
+    bad = (ts // PANE_MS + phase) % CYCLE == 0
+    drawn.numeric["income"][bad & (ts >= (start + WARM_MS) // PANE_MS * PANE_MS)] = np.nan
     events = drawn.events()
     found: Appended = defaultdict(lambda: ([], []))
     producer = Producer({"bootstrap.servers": where.bootstrap, "linger.ms": 0, "acks": 1})
