@@ -4,7 +4,8 @@ Twenty models share 1,000 events a second on three of four partitions; the fourt
 model its `income` is missing, which a hard rule pages on at the close of that pane; a later pane resolves it. Each of
 these transitions is a POST at an HTTP receiver in this process. The record that lets a pane close is the last of the
 first records, one per partition with traffic, whose time is at least the pane's end plus the lateness; its append time
-is the broker's.
+is the broker's. The first 15 seconds are good panes only: a source that never spoke of a model counts as idle after
+`idle_after`, 10 s, and holds every pane until then.
 """
 
 from __future__ import annotations
