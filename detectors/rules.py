@@ -35,7 +35,7 @@ MISSING, RANGE = 0, 1
 NAMES = ("missing", "range")
 #: Silences that a stream of the reference's kind may show in thirty days.
 _CHANCE_PER_BUDGET = 0.05
-_MONTH_MS = 30 * 86_400_000
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,15 +180,15 @@ def silence_limits(gaps: Ints, *, days: float, rows: int) -> Floats:
         return np.full(gaps.size, np.inf)
     # Three hours around, in every week of the reference.
     longest = np.maximum(np.maximum(np.roll(gaps, 1), np.roll(gaps, -1)), gaps).astype(float)
-    longest = np.maximum(longest, 1.0)
     seen = 3.0 * 3_600_000 * max(1.0, days / 7.0)
-    mean_gap = longest / 4.0
+    overall = days * DAY_MS / rows
+    here = np.maximum(longest, 1.0) / 4.0
     for _ in range(20):
-        mean_gap = longest / (np.log(np.maximum(seen / mean_gap, 2.0)) + 0.58)
-    mean_gap = np.maximum(mean_gap, days * 86_400_000 / rows)
-    once = mean_gap * np.log(np.maximum(_MONTH_MS / mean_gap / _CHANCE_PER_BUDGET, 2.0))
-    # A gap longer than what was seen around it is a habit (a night, a weekend), not chance.
-    return np.asarray(np.maximum(2.0 * gaps, np.where(longest < seen / 3.0, once, 0.0)))
+        here = np.maximum(longest, 1.0) / (np.log(np.maximum(seen / here, 2.0)) + 0.58)
+    # A gap as long as what was seen around it is a habit (a night, a weekend), not chance.
+    mean_gap = np.where(longest < seen / 3.0, np.maximum(here, overall), overall)
+    once = mean_gap * np.log(np.maximum(30 * DAY_MS / mean_gap / _CHANCE_PER_BUDGET, 2.0))
+    return np.asarray(np.maximum(2.0 * gaps, once))
 
 
 def _range(
