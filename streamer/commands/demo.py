@@ -92,17 +92,20 @@ async def _story(folder: Path, narrator: Narrator, *, alertmanager: str | None, 
     from streamer.config import load
     from streamer.connections import kafka_settings
     from streamer.core.notifying import Notifier
-    from streamer.kafka.embedded import embedded_broker
+    from streamer.kafka.embedded import EmbeddedBroker
     from streamer.sinks.alertmanager import connect
 
     shift = Shift(start=DRIFT_MS, end=BACK_MS, income=-0.3, utilisation=0.8, brokers=0.1, missing_employment=0.08)
     applicants = Applicants(seed=seed, per_day=PER_DAY, shifts=(shift,))
     _learn(folder, applicants, narrator)
-    with embedded_broker() as bootstrap:
+    async with EmbeddedBroker() as broker:
         told = f'alertmanager: {{urls: ["{alertmanager}"]}}' if alertmanager else ""
-        (folder / "tripline.yaml").write_text(CONFIGURATION.format(bootstrap=bootstrap, alertmanager=told))
+        (folder / "tripline.yaml").write_text(
+            CONFIGURATION.format(bootstrap=broker.bootstrap_servers, alertmanager=told)
+        )
         loaded = load(folder / "tripline.yaml")
         settings = replace(kafka_settings(loaded, os.environ, slot="0"), embedded=True)
+        await broker.make_topics(settings)
         await _put_in_force(loaded, settings)
         notify, notifiers = None, list[Notifier]()
         if (section := loaded.config.alertmanager) is not None:
@@ -136,9 +139,9 @@ def _learn(folder: Path, applicants: Applicants, narrator: Narrator) -> None:
 async def _put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
     """What `tripline apply` would publish."""
     from schemas.control import Cluster
-    from streamer.app import MOCK_PARTITIONS
     from streamer.applying import load_references, plan, records, targets
     from streamer.core.control import Control, publish_cluster
+    from streamer.kafka.embedded import MOCK_PARTITIONS
     from streamer.kafka.tailing import publish
 
     references = load_references(loaded)
@@ -153,7 +156,7 @@ async def _watch(worker: Worker, settings: KafkaSettings, applicants: Applicants
     """Feed the stream and read what comes of it, until the story is over or nothing comes any more."""
     from aiokafka import TopicPartition
 
-    from streamer.app import MOCK_PARTITIONS
+    from streamer.kafka.embedded import MOCK_PARTITIONS
 
     seen = Seen(drift=DRIFT_MS, closed=BEGIN_MS)
     consumer = settings.consumer(role="demo")
@@ -164,17 +167,22 @@ async def _watch(worker: Worker, settings: KafkaSettings, applicants: Applicants
         consumer.assign([TopicPartition(name, p) for name in topics for p in range(MOCK_PARTITIONS)])
         await consumer.seek_to_beginning()
         heard = time.monotonic()
+        waiting: list[tuple[tuple[int, int], WindowReport | Incident | RetrainTrigger]] = []
         while not seen.complete and time.monotonic() < heard + PATIENCE_SECONDS:
             if worker.failure is not None:
                 raise worker.failure
             if feeding.done() and feeding.exception() is not None:
                 feeding.result()
             polled = await consumer.getmany(timeout_ms=200)
-            said = [_message(record.value) for records in polled.values() for record in records]
-            for message in sorted(said, key=lambda one: one[0]):
-                heard = time.monotonic()
-                seen.take(message[1])
-                narrator.tell(message[1], seen)
+            waiting += [_message(record.value) for records in polled.values() for record in records]
+            heard = time.monotonic() if polled else heard
+            # The topics are read in no order: what is said of a pane is told after the pane.
+            closed = max((at[0] for at, said in waiting if isinstance(said, WindowReport)), default=seen.closed)
+            for at, said in sorted(waiting, key=lambda one: one[0]):
+                if at[0] <= closed:
+                    seen.take(said)
+                    narrator.tell(said, seen)
+            waiting = [one for one in waiting if one[0][0] > closed]
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
@@ -186,7 +194,7 @@ async def _feed(settings: KafkaSettings, applicants: Applicants, seen: Seen) -> 
     """An hour of event time every `PACE_SECONDS`, round the partitions."""
     from confluent_kafka import Producer
 
-    from streamer.app import MOCK_PARTITIONS
+    from streamer.kafka.embedded import MOCK_PARTITIONS
 
     producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "linger.ms": 5, "log_level": 0})
     try:

@@ -10,7 +10,7 @@ from detectors.references import Reference
 from schemas.alerts import AlertState, Incident
 from schemas.triggers import RetrainTrigger
 from schemas.verdicts import Status, WindowReport
-from streamer.core.wording import minute, moved, summary
+from streamer.core.wording import minute, moved
 
 #: Members of the incident that are printed.
 SHOWN = 6
@@ -176,7 +176,9 @@ class Narrator:
         elif incident.id not in self._known:
             self._known.add(incident.id)
             self._flush(incident.updated_at)
-            self._line("FIRING", incident.updated_at, f"incident {incident.id}: {summary(incident)}", style="bold red")
+            since = min((e.onset for e in incident.evidence if e.onset is not None), default=incident.opened_at)
+            text = f"incident {incident.id}: {incident.model}, version {incident.version}, moved since {minute(since)}"
+            self._line("FIRING", incident.updated_at, text, style="bold red")
             for rank, evidence in enumerate(incident.evidence[:SHOWN], 1):
                 self._line("", None, f"{rank}. {moved(evidence)}; evidence {evidence.value or 0:,.0f}, limit "
                                      f"{evidence.limit or 0:,.0f}")  # fmt: skip
