@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from detectors.results import ScopeResult
 from detectors.scopes import load_state, quiet_panes, save_state, skip_empty, update
 from schemas.alerts import Reason
-from schemas.errors import LateLayout
+from schemas.errors import ProtocolBroken
 from streamer.core.control import Control
 from streamer.core.forms import Form, Forms
 from streamer.core.incidents import leading_version
@@ -78,7 +78,7 @@ def close_next(turn: Turn, model: Model) -> int:
         return 0
     form = turn.forms.at(model.name, start)
     if form is None:
-        raise LateLayout(f"{model.name}: no layout for the pane at {start}; its control records are gone")
+        raise ProtocolBroken(f"{model.name}: no layout for the pane at {start}; its control records are gone")
     pane_ms = form.layout.pane_ms
     if form.layout.partition != turn.partition:
         return _move_away(turn, model, start, watermark)

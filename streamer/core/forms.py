@@ -13,7 +13,7 @@ import numpy.typing as npt
 from detectors.profiles import NO_LARGEST, NO_LEAST
 from detectors.references import Reference
 from detectors.scopes import Scope, build_scope
-from schemas.errors import LateLayout
+from schemas.errors import ReferenceFileError
 from schemas.layouts import Layout, View
 from streamer.core.control import Control
 from streamer.core.figures import Yardstick
@@ -137,10 +137,10 @@ class Forms:
 
 
 def form_of(layout: Layout, control: Control) -> Form:
-    """The layout with its reference; `LateLayout` while the reference is not whole."""
+    """The layout with its reference; `ReferenceFileError` while the reference is not whole."""
     reference = control.reference(layout.reference)
     if reference is None:
-        raise LateLayout(f"layout {layout.id} of {layout.model}: reference {layout.reference} is not here yet")
+        raise ReferenceFileError(f"layout {layout.id} of {layout.model}: reference {layout.reference} is not here yet")
     limits = layout.limits
     return Form(
         layout=layout,

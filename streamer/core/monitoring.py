@@ -275,23 +275,27 @@ def _require_layout(content: Delta | Progress, forms: Forms) -> None:
 
 def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
     """Note new layouts of the models that are here; `LateLayout` when one's time has passed."""
-    for name, model in state.models.items():
-        for from_ms, layout_id in turn.forms.ids(name):
-            if layout_id in model.known:
-                continue
-            watermark = model.clock.watermark
-            if watermark is not None and from_ms <= watermark:
-                raise LateLayout(
-                    f"layout {layout_id} of {name} begins at {from_ms}, but the watermark is at {watermark} already"
-                )
-            model.known.append(layout_id)
-            turn.clocks.add(name)
-            for at in [at for at, pane in model.panes.items() if turn.forms.at(name, at) is not pane.form]:
-                # Counted by a source before it learned of the layout; the pane's own layout never sees these events.
-                pane = model.panes.pop(at)
-                events = int(pane.on_time.counts[:, 0].sum() + pane.late.counts[:, 0].sum())
-                turn.counters.applied -= events
-                turn.counters.drops[WRONG_LAYOUT] += events
+    news = [
+        (model, from_ms, layout_id)
+        for name, model in state.models.items()
+        for from_ms, layout_id in turn.forms.ids(name)
+        if layout_id not in model.known
+    ]
+    for model, from_ms, layout_id in news:
+        watermark = model.clock.watermark
+        if watermark is not None and from_ms <= watermark:
+            raise LateLayout(
+                f"layout {layout_id} of {model.name} begins at {from_ms}, but the watermark is at {watermark} already"
+            )
+    for model, _, layout_id in news:
+        model.known.append(layout_id)
+        turn.clocks.add(model.name)
+        for at in [at for at, pane in model.panes.items() if turn.forms.at(model.name, at) is not pane.form]:
+            # Counted by a source before it learned of the layout; the pane's own layout never sees these events.
+            pane = model.panes.pop(at)
+            events = int(pane.on_time.counts[:, 0].sum() + pane.late.counts[:, 0].sum())
+            turn.counters.applied -= events
+            turn.counters.drops[WRONG_LAYOUT] += events
 
 
 def _rebuild(model: Model | None, delta: Delta, offset: int, forms: Forms) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,12 +26,13 @@ from stage2 import (
 )
 
 from schemas.alerts import AlertState, Reason
-from schemas.errors import ConfigurationError, FormatError, LateLayout, ProtocolBroken
+from schemas.errors import ConfigurationError, FormatError, LateLayout, ProtocolBroken, ReferenceFileError
 from schemas.layouts import Layout
 from schemas.profiles import Extra
 from schemas.verdicts import Status, WindowReport
 from streamer.core import monitoring
 from streamer.core.control import Control
+from streamer.core.forms import form_of
 from streamer.core.monitoring import PANES_PER_APPLY
 from streamer.core.positions import POSITION_KEY, MonitoringPosition, latest, unpack
 from streamer.core.records import Batch
@@ -401,6 +403,16 @@ def test_a_delta_of_a_layout_that_control_lacks_changes_nothing_and_may_be_tried
     assert reader.outputs == Reader.start(control(ONE)).read(log).outputs
 
 
+def test_a_layout_whose_reference_is_not_whole_is_not_taken() -> None:
+    log = Log()
+    steady(log, [Source()], ONE, panes=1)
+    lacking = replace(control(ONE), references={})
+    with pytest.raises(LateLayout, match="reference"):
+        Reader.start(lacking).read(log)
+    with pytest.raises(ReferenceFileError, match=reference().id):
+        form_of(ONE, lacking)
+
+
 def test_events_counted_under_the_wrong_layout_are_dropped_and_counted() -> None:
     """A source that learned late of a layout: its events of the new time are in the accounts, not in the charts."""
     log, source = Log(), Source()
@@ -489,6 +501,38 @@ def test_rows_of_disorder_within_a_delta_open_several_panes() -> None:
     reader = Reader.start(control(ONE)).read(log)
     expected = np.bincount((rows.ts - BEGIN) // PANE).tolist()
     assert expected == [report.n for report in reader.said("windows")[:3]]
+
+
+def test_a_drift_is_one_incident_one_trigger_and_resolves_when_it_is_over() -> None:
+    log = Log()
+    steady(log, [Source()], ONE, panes=70, shifts=dict.fromkeys(range(20, 40), 1.5))
+    reader = Reader.start(control(ONE)).read(log)
+    incidents, [trigger] = reader.said("incidents"), reader.said("retrain-triggers")
+    opened, resolved = incidents[0], incidents[-1]
+    panes = [(at - BEGIN) // PANE for at in (opened.opened_at, resolved.resolved_at)]
+    assert (opened.state, resolved.state, len({one.id for one in incidents})) == ("firing", "resolved", 1)
+    assert 20 < panes[0] < 26
+    assert 40 < panes[1] < 60
+    assert {(one.feature, one.direction) for one in resolved.evidence} == {("x", "location up")}
+    assert resolved.evidence[0].size == pytest.approx(1.5, abs=0.5)
+    assert (trigger.incident, trigger.state, trigger.window_end) == (opened.id, "approved", opened.opened_at)
+    assert {output.key for output in reader.outputs if output.topic == "incidents"} == {f"m|{opened.version}".encode()}
+
+
+def test_events_open_under_a_layout_that_is_overtaken_are_dropped_and_counted() -> None:
+    """Events of the new layout's time that came before it was known leave their pane, and stay in the accounts."""
+    log, source = Log(), Source()
+    steady(log, [source], ONE, panes=3)
+    log.append(BEGIN + 3 * PANE, source.delta(ONE, events(9, start=CHANGED.from_ms), late=[False] * 9))
+    holder = Source(1)
+    log.append(BEGIN, holder.delta(ONE, events(5)))
+    reader = Reader.start(control(ONE, sources=2)).read(log)
+    reader.control = control(ONE, CHANGED, sources=2)
+    reader.apply(Batch("profiles", [], reader.state.next))
+    counters = reader.state.counters
+    assert counters.drops["layout"] == 9
+    assert counters.consumed == counters.applied + sum(counters.drops.values())
+    assert reader.restored(log).state.replayed
 
 
 def test_the_reference_of_these_tests_may_page() -> None:
