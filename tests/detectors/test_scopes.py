@@ -157,9 +157,9 @@ def test_a_rule_on_few_events_waits_for_twenty(scope: Scope) -> None:
 
 def test_a_thousand_copies_of_a_row_do_not_page() -> None:
     """In one pane, or half and half over two, of twelve features at once."""
-    of = reference(numbers=12)
+    of = reference(numbers=12, events=15)
     scope = build_scope(of, layout(of))
-    panes = quiet(of, 30, numbers=12)
+    panes = quiet(of, 30, n=15, numbers=12)
     row = counts(of, rows(77, 1, numbers=12), panes=1)
     whole, half = panes.copy(), panes.copy()
     whole[20] += 1000 * row[0]
