@@ -27,6 +27,7 @@ from streamer.formats.lenient import Refused, parse_foreign
 from streamer.formats.mapping import MappedFormat
 from streamer.formats.shapes import TAG, Kind, Shapes
 from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.topics import partition_counts
 from streamer.table_files import TableError
 
 Read = Callable[[Record], dict[str, Any] | None]
@@ -101,12 +102,13 @@ def _without_non_finite(event: dict[str, Any]) -> dict[str, Any]:
 
 async def _records(settings: KafkaSettings, topic: str, *, since: int) -> AsyncIterator[Record]:
     """Records of a topic from a time on to its end as it is now, partition by partition, a fetch at a time."""
+    there = await partition_counts(settings)
+    if topic not in there:
+        raise ConfigurationError(f"no topic {topic}")
     consumer = settings.consumer(role="reference")
     try:
         await consumer.start()
-        if topic not in await consumer.topics():
-            raise ConfigurationError(f"no topic {topic}")
-        for number in sorted(consumer.partitions_for_topic(topic) or ()):
+        for number in range(there[topic]):
             place = TopicPartition(topic, number)
             consumer.assign([place])
             end = (await consumer.end_offsets([place]))[place]
