@@ -26,6 +26,7 @@ from streamer.core.monitoring import MonitoringState
 from streamer.core.notifying import Notifier
 from streamer.kafka.control_feed import ControlFeed
 from streamer.kafka.delivery import Delivery
+from streamer.kafka.embedded import MOCK_PARTITIONS
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.tasks import Status
@@ -36,8 +37,7 @@ from streamer.stages import Monitoring, Profiling
 
 log = logging.getLogger(__name__)
 
-#: Partitions of every topic of librdkafka's mock cluster.
-MOCK_PARTITIONS = 4
+
 _SLOW_COMMIT_S = 5.0
 
 
@@ -252,8 +252,23 @@ class _Boot(BootStrategy):  # type: ignore[misc]
     enable_web = False
 
 
+class _NoConsumer:
+    """What Faust's streams ask of a consumer. A real one would bring a thread with an event loop of its own."""
+
+    def __init__(self) -> None:
+        self._unacked_messages: set[object] = set()
+
+    def assignment(self) -> set[object]:
+        return set()
+
+
 class _App(faust.App):  # type: ignore[misc]
     BootStrategy = _Boot
 
     async def on_first_start(self) -> None:
         """Nothing: Faust would make a folder for its tables here."""
+
+    async def on_start(self) -> None:
+        """Only what the agents need."""
+        self.finalize()
+        self.consumer = _NoConsumer()

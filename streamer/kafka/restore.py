@@ -257,7 +257,14 @@ async def _open_reader(
     settings: KafkaSettings, role: str, *, committed: bool = True
 ) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     """A consumer without a group, for the length of a `with` block."""
-    reader = settings.consumer(role=role, committed=committed, auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    reader = settings.consumer(
+        role=role,
+        committed=committed,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+        # Each topic that it hears of for the first time costs one of these.
+        retry_backoff_ms=10,
+    )
     try:
         await start_client(settings, reader)
         yield reader

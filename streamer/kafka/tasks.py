@@ -293,6 +293,8 @@ class Task:
         except Exception as error:
             if self.status is not Status.CLOSED:
                 self._failed(error)
+                self.close()
+            self._held = None
         finally:
             self.commit_began = None
             self._commit = None

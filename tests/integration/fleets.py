@@ -26,7 +26,7 @@ from confluent_kafka import Producer
 from streamer.core.records import Record
 from streamer.kafka.restore import ends_of, read_between
 from streamer.kafka.settings import KafkaSettings
-from streamer.kafka.topics import create_topics, topic_specs
+from streamer.kafka.topics import create_topics, partition_counts, topic_specs
 
 HERE = Path(__file__).parent
 SOURCES, PROFILES = 4, 3
@@ -153,11 +153,13 @@ def read_topic(settings: KafkaSettings, name: str) -> list[Record]:
     """Committed records of a topic, to its end as it is now; `name` as Kafka knows it."""
 
     async def read() -> list[Record]:
-        reader = settings.consumer(role="checker", auto_offset_reset="earliest", fetch_max_wait_ms=100)
+        there = await partition_counts(settings)
+        reader = settings.consumer(
+            role="checker", auto_offset_reset="earliest", fetch_max_wait_ms=100, retry_backoff_ms=10
+        )
         await reader.start()
         try:
-            await reader._client.force_metadata_update()
-            logs = [TopicPartition(name, p) for p in sorted(await partitions(reader))]
+            logs = [TopicPartition(name, partition) for partition in range(there.get(name, 0))]
             begins, ends = await reader.beginning_offsets(logs), await ends_of(reader, logs)
             found: list[Record] = []
             async for _, records in read_between(reader, {at: (begins[at], ends[at]) for at in logs}):
@@ -165,10 +167,6 @@ def read_topic(settings: KafkaSettings, name: str) -> list[Record]:
             return found
         finally:
             await reader.stop()
-
-    async def partitions(reader: Any) -> set[int]:
-        await reader.topics()
-        return reader.partitions_for_topic(name) or set()
 
     return asyncio.run(read())
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from brokers import Kafka, eventually
-from fleets import Feeder, Fleet, check_exact, counted, make_topics, settings_for, wait_until_counted
+from fleets import PROFILES, SOURCES, Feeder, Fleet, check_exact, counted, make_topics, settings_for, wait_until_counted
 
 
 def test_two_workers_one_killed_ten_times_count_exactly(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
@@ -40,10 +40,9 @@ def test_a_zombie_is_fenced(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
     fleet = Fleet(settings, tmp_path, slots=2)
     feeder = Feeder(settings, rate=2_000)
     try:
-        eventually(lambda: fleet.tasks(0) > 0 and fleet.tasks(1) > 0, within=30, what="both have tasks")
-        both = fleet.tasks(0) + fleet.tasks(1)
+        eventually(lambda: (fleet.tasks(0), fleet.tasks(1)) == (4, 3), within=30, what="both have their tasks")
         fleet.workers[0].pause()
-        eventually(lambda: fleet.tasks(1) == both, within=30, what="the other has them all")
+        eventually(lambda: fleet.tasks(1) == SOURCES + PROFILES, within=30, what="the other has them all")
         fleet.workers[0].resume()
         eventually(lambda: (0, 70) in fleet.ended, within=30, what="the zombie ends")
         truth = feeder.stop()
