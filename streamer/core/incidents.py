@@ -17,7 +17,7 @@ from streamer.core.alerting import Member, ranked
 from streamer.core.outbox import content_hash
 
 #: An incident's record names this many of its members; `open_alerts` counts them all.
-EVIDENCE_SHOWN = 20
+EVIDENCE_SHOWN = 256
 
 
 class Episode(msgspec.Struct):

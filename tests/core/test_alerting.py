@@ -246,11 +246,11 @@ def test_evidence_is_ranked_by_what_fires_and_by_what_fired_first_and_furthest()
 def test_an_incident_shows_its_strongest_and_counts_all() -> None:
     story = Story()
     alarms = [
-        Alarm(0, at, Evidence(feature=f"f{at:02}", detector="distribution", direction="up"), Reason.ABOVE_LIMIT, 0)
-        for at in range(30)
+        Alarm(0, at, Evidence(feature=f"f{at:03}", detector="distribution", direction="up"), Reason.ABOVE_LIMIT, 0)
+        for at in range(300)
     ]
     [incident] = story.pane(0, *alarms)["incidents"]
-    assert (len(incident.evidence), incident.open_alerts) == (EVIDENCE_SHOWN, 30)
+    assert (len(incident.evidence), incident.open_alerts) == (EVIDENCE_SHOWN, 300)
 
 
 def test_evidence_has_nine_digits() -> None:
