@@ -131,6 +131,28 @@ def on_run(
     raise typer.Exit(command(config, slot=slot, accept_gap=accept_gap, verbose=verbose))
 
 
+@topics_app.command("create")
+def on_topics_create(
+    *,
+    config: Config = DEFAULT,
+    partitions: Annotated[int | None, typer.Option(metavar="N", help="Of inputs that are made. Default: 4.")] = None,
+    replication: Annotated[int, typer.Option(metavar="N", help="Copies; -1: as the broker's default says.")] = -1,
+    as_json: Json = False,
+) -> None:
+    """Make the topics that are not there."""
+    from streamer.commands.topics import topics_create as command
+
+    command(config, sources=partitions, replication=replication, as_json=as_json)
+
+
+@topics_app.command("check")
+def on_topics_check(*, config: Config = DEFAULT, as_json: Json = False) -> None:
+    """Say what is wrong with the topics, and what will surprise; exit 1 when a worker would not start."""
+    from streamer.commands.topics import topics_check as command
+
+    raise typer.Exit(command(config, as_json=as_json))
+
+
 @app.command("apply")
 def on_apply(
     *,
