@@ -33,14 +33,22 @@ def apply(config: Path, *, since: str = "", dry_run: bool = False, as_json: bool
     except ValueError as error:
         raise ConfigurationError(f"--from {since!r}: {error}") from error
     loaded = load(config)
-    changes = asyncio.run(applied(loaded, settings_from(loaded), since=from_ms, dry_run=dry_run))
+    settings = settings_from(loaded)
+    changes = asyncio.run(applied(loaded, settings, since=from_ms, dry_run=dry_run))
     if as_json:
         print(json.dumps([_plain(change) for change in changes], indent=2))
         return
     if not changes:
         print("in force already: nothing to change")
+    for name in left_over(loaded, asyncio.run(control_of_topic(settings))):
+        print(f"{name}: not in the file, but still in force: its events are counted as before")
     for change in changes:
         print(in_words(change) + (" (not applied)" if dry_run else ""))
+
+
+def left_over(loaded: Loaded, control: Control) -> list[str]:
+    """Models in force that the file does not name. What was counted under them must stay readable: they remain."""
+    return sorted(control.models.keys() - loaded.config.models.keys())
 
 
 async def applied(

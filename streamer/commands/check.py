@@ -61,7 +61,7 @@ def _look(
     sample: Path | None,
     broker: bool,
 ) -> None:
-    found.warnings += warnings_of(loaded, layouts, references)
+    found.warnings += sorted(warnings_of(loaded, layouts, references), key=lambda warning: warning.line)
     if sample is not None:
         errors, warnings = sample_findings(loaded, layouts, references, sample)
         found.errors += errors

@@ -76,6 +76,10 @@ def test_a_configuration_is_put_in_force_once_and_a_change_comes_later(
     assert layouts[1].from_ms >= before + 2 * HOUR
     assert layouts[1].from_ms % HOUR == 0
 
+    path.write_text(path.read_text().replace("  m:\n", "  n:\n"))
+    apply(path)
+    assert capsys.readouterr().out.startswith("m: not in the file, but still in force")
+
 
 def test_topics_that_are_not_there_are_refused(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
     loaded = configured(tmp_path, kafka.bootstrap, prefix)
