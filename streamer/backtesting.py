@@ -34,7 +34,7 @@ class Crossings:
 
     >>> crossings = Crossings(pane_ms=10, lateness_ms=5)
     >>> crossings.cuts(np.array([3, 11, 15, 14, 47]), first=0).tolist(), crossings.row(10), crossings.row(40)
-    ([2, 4], 2, 4)
+    ([1, 2, 4], 2, 4)
     """
 
     pane_ms: int

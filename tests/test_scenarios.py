@@ -30,4 +30,5 @@ def test_a_story_that_goes_otherwise_says_how(tmp_path: Path) -> None:
         "story: s\nrows: 10\npanes: 3\nfeatures: {a: {normal: [0, 1]}}\nmodel: {}\n"
         "expect: ['events: 31', 'alert firing at pane 1', quiet]\n"
     )
-    assert run_story(load_story(path)).failures == ["events: 31: there are 30", "alert firing at pane 1: there was none"]
+    expected = ["events: 31: there are 30", "alert firing at pane 1: there was none"]
+    assert run_story(load_story(path)).failures == expected
