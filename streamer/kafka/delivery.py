@@ -32,6 +32,7 @@ from streamer.kafka.restore import Gap, restore_tasks, start_client
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Sensor, Stage
 from streamer.kafka.tasks import Status, Task, Work
+from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Delivery(Service):  # type: ignore[misc]
         super().__init__(**more)
         self.stage = stage
         self.tasks: dict[int, Task] = {}
+        self._ledgers: dict[int, Ledger] = {}
         self.settled = False
         self.restore_seconds: float | None = None
         self._settings, self._partitions, self._profiles = settings, partitions, profiles
@@ -128,7 +130,7 @@ class Delivery(Service):  # type: ignore[misc]
         self._stopping = True
         for task in self.tasks.values():
             task.close()
-        stops = [task.ledger.stop() for task in self.tasks.values()]
+        stops = [ledger.stop() for ledger in self._ledgers.values()]
         if self._consumer is not None:
             stops.append(self._consumer.stop())
         with contextlib.suppress(asyncio.TimeoutError, KafkaError):
@@ -155,10 +157,12 @@ class Delivery(Service):  # type: ignore[misc]
             if partition not in partitions or task.status is not Status.READY:
                 self._retire(task)
         for partition in sorted(partitions - self.tasks.keys()):
+            self._ledgers[partition] = Ledger(self._settings, stage=self.stage.name, partition=partition)
             self.tasks[partition] = Task(
                 self._settings,
                 self.stage,
                 partition=partition,
+                ledger=self._ledgers[partition],
                 control=self._control,
                 failed=self._failed,
                 freed=self._on_freed,
@@ -281,7 +285,7 @@ class Delivery(Service):  # type: ignore[misc]
         if not fresh:
             return
         began = time.monotonic()
-        ledgers = {partition: task.ledger for partition, task in fresh.items()}
+        ledgers = {partition: self._ledgers[partition] for partition in fresh}
         restored = restore_tasks(self._settings, self.stage, self._control(), ledgers, profiles=self._profiles)
         try:
             async with contextlib.aclosing(restored):
@@ -299,7 +303,7 @@ class Delivery(Service):  # type: ignore[misc]
     def _retire(self, task: Task) -> None:
         task.close()
         del self.tasks[task.partition]
-        closing = asyncio.create_task(task.ledger.stop())
+        closing = asyncio.create_task(self._ledgers.pop(task.partition).stop())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 

@@ -7,10 +7,12 @@ committed, and then waits. All calls come from one event loop; nothing here awai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 
@@ -19,7 +21,6 @@ from streamer.core.control import Control
 from streamer.core.records import Batch, Output, Record
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Counts, Sensor, Stage
-from streamer.kafka.transactions import Ledger
 
 #: How far this worker's `control` may lag behind another one's.
 _CONTROL_LAG_S = 10.0
@@ -83,13 +84,7 @@ class Intake:
     def cut(self, *, rows: int, size: int) -> tuple[list[Record], int]:
         """At most `rows` records of at most `size` bytes together (one at least), and the next offset after them."""
         last = min(self._first + rows, len(self._records))
-        chunk = self._records[self._first : last]
-        total = 0
-        for n, record in enumerate(chunk):
-            total += len(record.value or b"")
-            if total > size and n:
-                chunk = chunk[:n]
-                break
+        chunk = _within(self._records[self._first : last], size)
         self._first += len(chunk)
         if self.rows:
             return chunk, self._records[self._first].offset
@@ -97,11 +92,34 @@ class Intake:
         return chunk, self.reached
 
 
+def _within(records: list[Record], size: int) -> list[Record]:
+    """The first of `records` that are of at most `size` bytes together, one at least."""
+    with contextlib.suppress(TypeError):  # a tombstone has no length
+        if sum(map(len, map(_value_of, records))) <= size:
+            return records
+    total = 0
+    for n, record in enumerate(records):
+        total += len(record.value or b"")
+        if total > size and n:
+            return records[:n]
+    return records
+
+
+_value_of = attrgetter("value")
+
+
 class Work(NamedTuple):
     """What travels to an agent: a batch, and the task that it is for."""
 
     task: Task
     batch: Batch
+
+
+class Writes(Protocol):
+    """Where outputs go, all of them or none; streamer/kafka/transactions.py is the real one."""
+
+    async def write(self, outputs: Iterable[Output]) -> None:
+        """Raises when they are not there for good."""
 
 
 class Task:
@@ -113,13 +131,14 @@ class Task:
         stage: Stage,
         *,
         partition: int,
+        ledger: Writes,
         control: Callable[[], Control],
         failed: Callable[[Exception], None],
         freed: Callable[[Task], None],
         sensor: Sensor,
     ) -> None:
         self.stage, self.partition = stage, partition
-        self.ledger = Ledger(settings, stage=stage.name, partition=partition)
+        self.ledger = ledger
         self.intakes = {name: Intake(name, TopicPartition(settings.topic(name), partition)) for name in stage.inputs}
         self.status = Status.RESTORING
         self.queued = False
