@@ -291,7 +291,7 @@ def _clear(
     for key, panes in state.met.items():
         view, feature, _ = key
         m = view * features + feature
-        here = feature == THE_MODEL or feature >= features or n[m] > 0
+        here = feature == THE_MODEL or feature >= features or bool(n[m] > 0)
         count = 0 if key in bad else panes + here
         if count < scope.layout.clear_for or key in bad:
             met[key] = count

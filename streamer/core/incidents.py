@@ -7,7 +7,7 @@ version that had most events when it opened, and the record is published again w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -18,6 +18,8 @@ from streamer.core.outbox import content_hash
 
 #: An incident's record names this many of its members; `open_alerts` counts them all.
 EVIDENCE_SHOWN = 256
+#: Hard rules that say that values are not there.
+GONE = frozenset({"missing", "required"})
 
 
 class Episode(msgspec.Struct):
@@ -57,10 +59,16 @@ def open_episode(layout: Layout, *, version: str, reason: Reason, window_end: in
 
 def watch_drift(episode: Episode, *, window_end: int) -> None:
     """Note since when charts, not only hard rules, have kept the incident open."""
-    if not any(member.firing and member.drift for member in episode.members):
+    if not drifting(episode.members):
         episode.drift_since = None
     elif episode.drift_since is None:
         episode.drift_since = window_end
+
+
+def drifting(members: Sequence[Member]) -> list[Member]:
+    """Charts that fire, but those of features that are mostly missing: a column gone is broken data, not drift."""
+    broken = {member.monitor[1] for member in members if member.firing and member.evidence.detector in GONE}
+    return [member for member in members if member.firing and member.drift and member.monitor[1] not in broken]
 
 
 def publish(episode: Episode, layout: Layout, *, at: int, old_news: bool, resolved: Reason | None = None) -> Incident:

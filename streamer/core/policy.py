@@ -22,7 +22,7 @@ import msgspec
 from schemas.alerts import Reason
 from schemas.layouts import Layout, RetrainPolicy
 from schemas.triggers import Approval, RetrainTrigger, trigger_id
-from streamer.core.incidents import Episode, is_old, shown
+from streamer.core.incidents import Episode, drifting, is_old, shown
 
 #: What a trigger is about; segments may get policies of their own later.
 SCOPE = "model"
@@ -124,7 +124,7 @@ def _trigger(
         window_end=window_end,
         opened_at=episode.opened_at,
         reference=episode.reference,
-        evidence=shown(member for member in episode.members if member.drift),
+        evidence=shown(drifting(episode.members)),
         expires_at=expires_at,
         old_news=old_news,
     )
