@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -13,10 +14,16 @@ from streamer.core.records import PlainRecord
 SECONDS = 30.0
 
 
-def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes | None, bytes]]) -> None:
-    """Write (partition, key, value) and wait until the broker has them all."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True})
-    for partition, key, value in records:
+def produce(
+    bootstrap: str, topic: str, records: Sequence[tuple[int, bytes | None, bytes]], *, seconds: float = 0.0
+) -> None:
+    """Write (partition, key, value), evenly over `seconds`, and wait until the broker has them all."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "log_level": 0})
+    begun = time.monotonic()
+    for i, (partition, key, value) in enumerate(records):
+        if i % 100 == 0:
+            producer.poll(0)
+            time.sleep(max(0.0, begun + seconds * i / len(records) - time.monotonic()))
         while True:
             try:
                 producer.produce(topic, value, key, partition)

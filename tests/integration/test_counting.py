@@ -250,13 +250,7 @@ class _Running:
 
 
 def _stream(site: Site) -> None:
-    """All events at an even pace, a twentieth of a second's worth at a time."""
-    records = list(_records())
-    share = int(len(records) / SECONDS_OF_STREAM / 20)
-    begun = time.monotonic()
-    for i, at in enumerate(range(0, len(records), share)):
-        time.sleep(max(0.0, begun + i / 20 - time.monotonic()))
-        logs.produce(site.bootstrap, site.input, records[at : at + share])
+    logs.produce(site.bootstrap, site.input, list(_records()), seconds=SECONDS_OF_STREAM)
 
 
 def _records() -> Iterator[tuple[int, bytes | None, bytes]]:
