@@ -117,7 +117,7 @@ def run(site: Site, lines: list[str]) -> dict[str, Any]:
     learned = ["--model", "insects", "--features", "c0..c32", "--every", "151s", "--start", "2025-01-01", "--no-header"]
     rows = f"0:{REFERENCE_ROWS}"
     _tripline(site, "reference", "build", "insects.csv", "--rows", rows, *learned, "-o", "insects.json")
-    _tripline(site, "topics", "create", "-c", "tripline.yaml", "--input-partitions", str(PARTITIONS))
+    _tripline(site, "topics", "create", "-c", "tripline.yaml", "--partitions", str(PARTITIONS))
     replay = ["-c", "tripline.yaml", "--model", "insects", "--rows", f"{REFERENCE_ROWS}:", "--json", "-"]
     backtest = json.loads(_tripline(site, "backtest", "insects.csv", *replay))
     with _worker(site):
