@@ -28,6 +28,8 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 FRACTIONS = (0.06, 0.15, 0.35)
 #: No bet may lose more than this share of its capital on one event.
 LARGEST_LOSS = 0.8
+#: A bet that hears nothing rests below this share of the budget.
+RESTING_SHARE = 0.1
 #: Exact arithmetic: tables are multiples of this.
 GRAIN = 2.0**-20
 #: Under this many panes of budget a cap would silence the chart instead of calming it.
@@ -62,8 +64,12 @@ class Learned:
 
     @property
     def silent(self) -> Bools:
-        """Directions with too few effective reference rows to page at all. (directions,)."""
-        return np.asarray(self.n < SILENT_BELOW * self.deff)
+        """Directions with too few effective reference rows to page at all. (directions,).
+
+        `below` and `above` are as dependent as the shape that they are the ends of.
+        """
+        dependence = np.where(np.array(self.kinds) == "range", self.temper, self.deff)
+        return np.asarray(self.n < SILENT_BELOW * dependence)
 
     @property
     def widened(self) -> Bools:
@@ -94,6 +100,7 @@ class Bets:
     excess: Floats
     n_bar: Floats
     divisor: Floats
+    entry: Floats  # a of a pane is entry·n/κ, at most 1: see `tempered`
     slope: Floats  # λ·s, the factor of μ
     pad: Floats  # λ·ε
     # Per direction
@@ -180,6 +187,7 @@ def build_bets(
         excess=column["temper"].astype(float) - 1.0,
         n_bar=column["n_bar"].astype(float),
         divisor=np.ones(len(rows)) if strict else 1.0 + epsilon / fraction,
+        entry=RESTING_SHARE * budget * fraction * epsilon,
         slope=fraction * sign,
         pad=fraction * epsilon,
         direction_monitor=direction_monitor,

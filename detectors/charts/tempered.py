@@ -1,8 +1,12 @@
 """The tempered Shiryaev–Roberts mixture over panes of counts, all monitors of a model at once.
 
-Each bet keeps `R <- (R + a)·exp(min(L/κ, cap))`, `a` = 1 for a pane with events and 0 for an empty one, and
+Each bet keeps `R <- (R + a)·exp(min(L/κ, cap))`, `a` at most 1 and 0 for an empty pane, and
 `L = c·log1p(λ s phi) − n·log1p(λ (s μ + ε))`; a monitor's evidence is `Σ w·R`. With `E[exp L | past] <= 1` under
 "moved by at most ε", and κ >= 1, `Σ w·R + A·alarms − panes` is a supermartingale: at most one alarm in A panes.
+
+Why `a` is not 1: with "nothing changed" L falls by about nλε a pane, so R rests near a·κ/(nλε). Where dependence or
+few rows make κ/n large, that is past A: a chart that hears nothing would alarm every A panes, as the bound allows.
+`a = min(1, A·nλε/(10·κ))` keeps its rest below a tenth of A; it is 1 wherever a pane says anything.
 
 Why float64 is exact enough to replay: L is a sum of integers times 2**-20 (see `bets`), the same in any order; all that
 follows is elementwise, in an order that the layout fixes, so the same panes give the same bits.
@@ -112,8 +116,10 @@ def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tu
     per_bet = n[bets.bet_monitor].astype(np.float64)
     # Subtracted, hence rounded up.
     offset = np.ceil(np.log1p(bets.slope * mu[bets.bet_direction] + bets.pad) / GRAIN) * GRAIN
-    step = np.minimum((tables - per_bet * offset) / temper(bets, per_bet), bets.cap)
-    r = np.minimum((charts.r + (per_bet > 0)) * np.exp(step), LARGEST_R)
+    kappa = temper(bets, per_bet)
+    step = np.minimum((tables - per_bet * offset) / kappa, bets.cap)
+    entering = np.minimum(bets.entry * per_bet / kappa, 1.0)
+    r = np.minimum((charts.r + entering) * np.exp(step), LARGEST_R)
     moved = charts.moved + shift[bets.bet_direction]
     charts = _twins(charts, r=r, step=step, moved=moved, events=charts.events + per_bet, pane=pane)
     return charts, Tick(n=n, shift=shift, value=evidence_of(bets, r))

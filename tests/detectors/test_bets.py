@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from panes_of_counts import T0, layout, quiet, reference
@@ -146,3 +148,17 @@ def test_the_onset_set_is_that_of_the_whole_path(scope: Scope) -> None:
     earliest = np.minimum(charts.passages[-1], charts.since)
     assert (earliest[alive] <= first[alive]).all()
     assert np.median((first - earliest)[alive]) <= 6
+
+
+def test_a_chart_that_hears_nothing_rests_far_below_the_budget(scope: Scope) -> None:
+    """Dependence so strong that a pane says next to nothing: the evidence stays under a fifth of A for two budgets."""
+    budget = scope.layout.budget_panes
+    deaf = replace(scope.bets, excess=scope.bets.excess + 1e5)
+    charts, mu = tempered.Charts.start(deaf.size), scope.mu(T0)
+    largest = 0.0
+    for i in range(0, int(2 * budget), 500):
+        for pane in quiet(scope.reference, 500, seed=i):
+            flat = np.append(pane.ravel(), 0)
+            charts, tick = tempered.tick(deaf, charts, flat=flat, mu=mu, pane=i + 1)
+            largest = max(largest, float(tick.value.max()))
+    assert largest < 0.2 * budget
