@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from prometheus_client.core import Metric
 
-from schemas.errors import BrokerUnavailable, TriplineError
+from schemas.errors import TriplineError
 from streamer.agents import add_stage_agent
 from streamer.core.control import Control
 from streamer.core.monitoring import MonitoringState
@@ -31,7 +31,7 @@ from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.tasks import Status
 from streamer.kafka.telling import Sink, Telling
-from streamer.kafka.topics import partition_counts, refuse_misfits
+from streamer.kafka.topics import await_broker, refuse_misfits
 from streamer.metrics import Page, StageMetrics, WorkerCollector, gauge, new_registry
 from streamer.stages import Monitoring, Profiling
 
@@ -128,7 +128,7 @@ class Worker:
         await self._app.start()
         if self.page is not None:
             await self._app.add_runtime_dependency(self.page)
-        there = {} if self.settings.embedded else await self._partition_counts()
+        there = {} if self.settings.embedded else await await_broker(self.settings)
         self._feed = ControlFeed(self.settings, failed=self.fail)
         if self.settings.embedded:
             sources = profiles = MOCK_PARTITIONS
@@ -190,21 +190,6 @@ class Worker:
             await asyncio.gather(*(delivery.quiesce() for delivery in self.deliveries.values()))
         with contextlib.suppress(asyncio.TimeoutError, KafkaError):
             await asyncio.wait_for(self._app.stop(), self.settings.stop_timeout_s / 2 + 0.5)
-
-    async def _partition_counts(self) -> dict[str, int]:
-        end = time.monotonic() + self.settings.broker_timeout_s
-        said = False
-        while True:
-            try:
-                return await partition_counts(self.settings)
-            except BrokerUnavailable as error:
-                if time.monotonic() > end:
-                    silent = f"no answer for {self.settings.broker_timeout_s:g} s"
-                    raise BrokerUnavailable(f"Kafka at {self.settings.bootstrap_servers}: {silent}") from error
-                if not said:
-                    log.warning("%s; trying for %g s", error, self.settings.broker_timeout_s)
-                    said = True
-            await asyncio.sleep(0.5)
 
     async def _say_what_hangs(self) -> None:
         now = time.monotonic()

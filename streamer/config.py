@@ -119,6 +119,12 @@ class Kafka(Section):
     inputs: Inputs = Inputs()
     profiles_partitions: Annotated[Int, Field(ge=1, le=256)] = Field(default=8, description="Fixed at creation.")
     linger: Duration = Field(default=100, description="How long a batch waits for more events.")
+    broker_timeout: Annotated[Duration, Field(ge=1_000)] = Field(
+        default=60_000, description="How long a worker waits for a broker that is away."
+    )
+    session_timeout: Annotated[Duration, Field(ge=1_000)] = Field(
+        default=10_000, description="How long the others wait for a worker that is away before they take its tasks."
+    )
     tls: Tls | None = None
     sasl: Sasl | None = None
 

@@ -46,6 +46,8 @@ def kafka_settings(
         security=security,
         linger_ms=kafka.linger,
         slow_linger_ms=max(500, kafka.linger),
+        broker_timeout_s=kafka.broker_timeout / 1000,
+        session_timeout_ms=kafka.session_timeout,
         profiles_partitions=kafka.profiles_partitions,
     )
 

@@ -24,6 +24,7 @@ from streamer.config import Loaded, load
 from streamer.connections import kafka_settings
 from streamer.core.notifying import Notifier, NotifyPolicy
 from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.topics import await_broker
 from streamer.stages import Monitoring, Profiling
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def worker_of(loaded: Loaded, settings: KafkaSettings) -> Worker:
 
 async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
     """Apply the file where nothing is in force; refuse one that differs from what is."""
+    await await_broker(settings)
     there = await control_of_topic(settings)
     changes = await applied(loaded, settings, dry_run=bool(there.models))
     if there.models and changes:

@@ -194,11 +194,14 @@ class Delivery(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _put(self) -> None:
-        # A channel without a reader drops what it is given.
-        while not self._channel.subscriber_count:
-            await asyncio.sleep(0.01)
-        while not self.should_stop:
-            await self._channel.put(await self._works.get())
+        try:
+            # A channel without a reader drops what it is given.
+            while not self._channel.subscriber_count:
+                await asyncio.sleep(0.01)
+            while not self.should_stop:
+                await self._channel.put(await self._works.get())
+        except Exception as error:
+            self._failed(error)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _tell_lag_tools(self) -> None:
@@ -212,8 +215,10 @@ class Delivery(Service):  # type: ignore[misc]
                 for name, intake in task.intakes.items()
             }
             if offsets and self.settled:
-                with contextlib.suppress(KafkaError):
+                try:
                     await self._consumer.commit(offsets)
+                except (KafkaError, ValueError) as error:  # a partition that has just been taken away
+                    log.debug("%s: %s", self.stage.name, error)
 
     async def _fetch(self) -> bool:
         """Get what there is for the tasks that want it; True when it was little."""

@@ -6,6 +6,8 @@ Why these settings (DESIGN 3): changelogs are compacted only, in small segments,
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
 from streamer.kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 
@@ -81,6 +85,23 @@ async def partition_counts(settings: KafkaSettings) -> dict[str, int]:
     """Partitions of every topic that the broker has. `BrokerUnavailable` when it does not answer."""
     async with _Admin(settings) as admin:
         return {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
+
+
+async def await_broker(settings: KafkaSettings) -> dict[str, int]:
+    """`partition_counts` as soon as the broker answers; `BrokerUnavailable` after `broker_timeout_s`."""
+    clock = asyncio.get_running_loop().time
+    end, said = clock() + settings.broker_timeout_s, False
+    while True:
+        try:
+            return await partition_counts(settings)
+        except BrokerUnavailable as error:
+            if clock() > end:
+                silent = f"no answer for {settings.broker_timeout_s:g} s"
+                raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {silent}") from error
+            if not said:
+                log.warning("%s; trying for %g s", error, settings.broker_timeout_s)
+                said = True
+        await asyncio.sleep(0.5)
 
 
 async def create_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
