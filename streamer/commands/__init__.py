@@ -58,7 +58,7 @@ DEFAULT = Path("tripline.yaml")
 def main() -> None:
     """Run the command line; errors are one line on stderr and an exit code."""
     try:
-        app()
+        app(prog_name="tripline")
     except TriplineError as error:
         print(f"tripline: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         sys.exit(error.exit_code)
