@@ -7,6 +7,8 @@ position record: there consumed is applied plus dropped, exactly, through any cr
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,6 +21,10 @@ from prometheus_client.registry import Collector
 
 from streamer.kafka.stages import Counts
 
+log = logging.getLogger(__name__)
+
+#: Workers of one machine share a configuration: how many ports are tried from the configured one on.
+PORTS = 20
 #: A stage's further totals: metric, what it says, values of its label `state` that are there from the start.
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "profiles_repeated": ("Records of profiles that came a second time and were dropped", ("",)),
@@ -157,7 +163,10 @@ def new_registry() -> CollectorRegistry:
 
 
 class Page(Service):  # type: ignore[misc]
-    """`/metrics`, `/healthz` (it runs) and `/readyz` (assigned and restored) over HTTP. port 0: any; see `port`."""
+    """`/metrics`, `/healthz` (it runs) and `/readyz` (assigned and restored) over HTTP.
+
+    port: the first that is free from there on is taken, 20 at most; 0: any. `port` says which.
+    """
 
     def __init__(
         self, registry: CollectorRegistry, *, host: str, port: int, ready: Callable[[], str], **more: Any
@@ -175,10 +184,20 @@ class Page(Service):  # type: ignore[misc]
         page.router.add_get("/readyz", self._readiness)
         self._runner = web.AppRunner(page, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port)
-        await site.start()
-        if self._runner.addresses:
-            self.port = self._runner.addresses[0][1]
+        await self._listen(self._runner)
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        # Two workers on one machine read one configuration: the next takes the next port, and its log says so.
+        for further in range(PORTS if self.port else 1):
+            try:
+                await web.TCPSite(runner, self.host, self.port + further).start()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or further + 1 == PORTS:
+                    raise
+            else:
+                break
+        self.port = runner.addresses[0][1]
+        log.info("metrics: http://%s:%d/metrics", self.host, self.port)
 
     async def on_stop(self) -> None:
         """Close."""
