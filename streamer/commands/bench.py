@@ -114,7 +114,7 @@ def _run(where: Site, number: int, events: int) -> dict[str, Any]:
     configuration = _configuration(where, folder, name=name, port=port)
     with MeasuredWorker(configuration, port=port) as worker:
         first = worker.wait_until(lambda: _sample(worker), what="counting", every=0.02)
-        last = worker.wait_until(lambda: _sample(worker, at_least=events), what="through", within=300, every=0.25)
+        last = worker.wait_until(lambda: _sample(worker, at_least=events), what="through", within=300, every=0.5)
         worker.wait_until(lambda: _closes(worker) >= PANES * len(MODELS), what="done with its panes")
         cpu, peak = worker.cpu_seconds(), worker.memory_mb("VmHWM")
     counted, closes = _reported(where, f"{name}-windows")
