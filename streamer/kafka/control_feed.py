@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import aiokafka
@@ -13,12 +13,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from schemas.errors import BrokerUnavailable
 from streamer.core.control import Control
-from streamer.core.records import Output
 from streamer.kafka.restore import ends_of, read_between, start_client
 from streamer.kafka.settings import KafkaSettings
-from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +39,9 @@ class ControlFeed(Service):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Close the consumer."""
-        await _stop(self._reader)
+        if self._reader is not None:
+            with contextlib.suppress(asyncio.TimeoutError, KafkaError):
+                await asyncio.wait_for(self._reader.stop(), 1.0)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _follow(self) -> None:
@@ -60,31 +59,6 @@ class ControlFeed(Service):  # type: ignore[misc]
             self._failed(error)
 
 
-async def read_control(settings: KafkaSettings) -> Control:
-    """The content of the `control` topic now. `BrokerUnavailable` when Kafka does not answer."""
-    reader = settings.consumer(role="control", auto_offset_reset="earliest", fetch_max_wait_ms=100)
-    try:
-        await start_client(settings, reader)
-        return await _read_to_end(settings, reader)
-    except KafkaError as error:
-        raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {error}") from error
-    finally:
-        await _stop(reader)
-
-
-async def publish_control(settings: KafkaSettings, outputs: Iterable[Output]) -> None:
-    """Put records on the `control` topic in one transaction: a layout and its reference come into force together.
-
-    Two publishers fence each other: the earlier one's transaction fails, and nothing of it is visible.
-    """
-    ledger = Ledger(settings, stage="control", partition=0)
-    try:
-        await ledger.start()
-        await ledger.write(outputs)
-    finally:
-        await ledger.stop()
-
-
 async def _read_to_end(settings: KafkaSettings, reader: aiokafka.AIOKafkaConsumer) -> Control:
     at = TopicPartition(settings.topic("control"), 0)
     begin, end = (await reader.beginning_offsets([at]))[at], (await ends_of(reader, [at]))[at]
@@ -93,9 +67,3 @@ async def _read_to_end(settings: KafkaSettings, reader: aiokafka.AIOKafkaConsume
         for record in records:
             control = control.apply(record.key or b"", record.value, offset=record.offset)
     return control
-
-
-async def _stop(reader: aiokafka.AIOKafkaConsumer | None) -> None:
-    if reader is not None:
-        with contextlib.suppress(asyncio.TimeoutError, KafkaError):
-            await asyncio.wait_for(reader.stop(), 1.0)

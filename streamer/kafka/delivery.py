@@ -130,11 +130,16 @@ class Delivery(Service):  # type: ignore[misc]
         self._stopping = True
         for task in self.tasks.values():
             task.close()
-        stops = [ledger.stop() for ledger in self._ledgers.values()]
+        stops = [asyncio.create_task(ledger.stop()) for ledger in self._ledgers.values()]
         if self._consumer is not None:
-            stops.append(self._consumer.stop())
-        with contextlib.suppress(asyncio.TimeoutError, KafkaError):
-            await asyncio.wait_for(asyncio.gather(*stops, *self._closing), 1.5)
+            stops.append(asyncio.create_task(self._consumer.stop()))
+        stops += self._closing
+        if stops:
+            # With the broker away some would not end.
+            done, hanging = await asyncio.wait(stops, timeout=1.5)
+            for stop in hanging:
+                stop.cancel()
+            await asyncio.gather(*done, return_exceptions=True)
 
     async def revoked(self) -> None:
         """The group is about to give partitions away: let what is in flight end, so that nobody is fenced for it."""
