@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detectors.bins import Binner, FeatureSpec
     from detectors.building import ReferenceBuilder
     from detectors.catalogue import DETECTORS, RULES, STATISTICS
+    from detectors.charts.losses import LossReference, build_losses, learn_losses
     from detectors.profiles import Table
     from detectors.references import Reference, dumps, loads
     from detectors.results import Absorbed, Alarm, Cleared, ScopeResult
@@ -33,6 +34,7 @@ _PLACES = {
     "Cleared": "results",
     "DETECTORS": "catalogue",
     "FeatureSpec": "bins",
+    "LossReference": "charts.losses",
     "RULES": "catalogue",
     "Reference": "references",
     "ReferenceBuilder": "building",
@@ -42,10 +44,12 @@ _PLACES = {
     "ScopeResult": "results",
     "ScopeState": "states",
     "Table": "profiles",
+    "build_losses": "charts.losses",
     "build_scope": "scopes",
     "dumps": "references",
     "jensen_shannon": "statistics.jensen_shannon",
     "ks": "statistics.ks",
+    "learn_losses": "charts.losses",
     "load_state": "scopes",
     "loads": "references",
     "missing_rate": "statistics.missing_rate",
@@ -66,6 +70,7 @@ __all__ = [
     "Binner",
     "Cleared",
     "FeatureSpec",
+    "LossReference",
     "Reference",
     "ReferenceBuilder",
     "Rows",
@@ -73,10 +78,12 @@ __all__ = [
     "ScopeResult",
     "ScopeState",
     "Table",
+    "build_losses",
     "build_scope",
     "dumps",
     "jensen_shannon",
     "ks",
+    "learn_losses",
     "load_state",
     "loads",
     "missing_rate",
