@@ -41,10 +41,16 @@ def ks_noise(reference: Counts, n: int) -> Floats:
     return np.asarray(bridge * np.sqrt(1.0 / max(n, 1) + 1.0 / np.maximum(total, 1)))[()]
 
 
+@lru_cache(maxsize=16)
+def _draws(bins: int) -> Floats:
+    """Standard normal draws (1024, bins), the same for every distribution: seeded, once."""
+    return np.random.default_rng(1933).normal(size=(1024, bins))
+
+
 @lru_cache(maxsize=8192)
 def _bridge(shares: bytes) -> float:
     """Mean of the largest |B| at the edges of bins with these shares (float64)."""
     p = np.frombuffer(shares)
-    steps = np.sqrt(p) * np.random.default_rng(1933).normal(size=(1024, p.size))
+    steps = np.sqrt(p) * _draws(p.size)
     walk = np.cumsum(steps, axis=1)
     return float(np.abs(walk - np.cumsum(p) * walk[:, -1:]).max(axis=1, initial=0.0).mean())
