@@ -314,3 +314,16 @@ def bench_latency(*, json: JsonFile = None, bootstrap: Bootstrap = None) -> None
     from streamer.commands.bench_latency import latency
 
     latency(file=json, bootstrap=bootstrap)
+
+
+@bench_app.command("detect")
+def bench_detect(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Under 4 minutes, with fewer streams and runs.")] = False,
+    json: JsonFile = None,
+    seed: Annotated[int, typer.Option(help="Another set of streams.")] = 0,
+) -> None:
+    """False alarms, delays and cost of the detectors, beside river's; from a checkout."""
+    from streamer.commands.bench_detect import detect
+
+    detect(quick=quick, file=json, seed=seed)
