@@ -171,7 +171,7 @@ class Narrator:
         if incident.state is AlertState.RESOLVED:
             self._flush(incident.updated_at)
             hours = (incident.updated_at - seen.fired[incident.id].opened_at) / 3_600_000
-            text = f"incident {incident.id} after {hours:.1f} h: what had moved is back"
+            text = f"incident {incident.id} after {hours:.1f} h: all {len(incident.evidence)} that had moved are back"
             self._line("RESOLVED", incident.updated_at, text, style="bold green")
         elif incident.id not in self._known:
             self._known.add(incident.id)
