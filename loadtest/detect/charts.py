@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.charts import tempered
-from loadtest.detect.fleet import Counter, flat_profile, known_levels, known_normal, untempered
+from detectors.charts import losses, tempered
+from loadtest.detect.fleet import KNOWN_ROWS, Counter, flat_profile, known_levels, known_normal, untempered
 from loadtest.detect.run_length import Chart
 from loadtest.detect.streams import Change
 
@@ -40,6 +42,38 @@ class Mixture:
         self._charts = tempered.reset(self._bets, self._charts, np.flatnonzero(which), pane=self._pane)
 
 
+class Errors:
+    """Section 3 (a) untempered: errors against a known rate; one-sided it is worse only, else the mean of both."""
+
+    def __init__(self, change: Change, replicates: int, *, upward: bool) -> None:
+        rows = float(KNOWN_ROWS)
+        known = losses.LossReference.plain(rows, rows * change.before[0])
+        self._plan = losses.build_losses(
+            [known] * replicates,
+            budget=1.0,
+            share=np.ones(replicates),
+            tolerance=np.zeros((2, replicates)),
+            strict=True,
+            tempered=False,
+            capped=False,
+        )
+        self._upward = upward
+        self._charts = self._plan.start()
+        self._pane = 0
+
+    def step(self, values: Floats) -> Floats:
+        """Evidence of each replicate after a pane."""
+        self._pane += 1
+        n = np.full(values.shape[0], values.shape[1], dtype=np.int64)
+        sums = values.sum(axis=1).astype(np.int64) * losses.UNIT
+        self._charts, tick = losses.tick(self._plan, self._charts, n=n, sums=sums, pane=self._pane)
+        return np.asarray(tick.value[losses.WORSE] if self._upward else tick.value.mean(axis=0))
+
+    def restart(self, which: Bools) -> None:
+        """R = 0 on both sides."""
+        self._charts = losses.reset(self._charts, np.stack([which, which]))
+
+
 class Oracle:
     """CUSUM of the log likelihood ratio of the very change: what nobody can have. Its value is exp(CUSUM)."""
 
@@ -57,9 +91,25 @@ class Oracle:
         self._g[which] = 0.0
 
 
-#: Charts that are matched by their limit: name, ours, and how to make them for a change and a number of replicates.
-CHARTS: tuple[tuple[str, bool, Callable[[Change, int], Chart]], ...] = (
-    ("oracle CUSUM", False, Oracle),
-    ("tripline two-sided", True, lambda change, replicates: Mixture(change, replicates, upward=False)),
-    ("tripline one-sided", True, lambda change, replicates: Mixture(change, replicates, upward=True)),
+@dataclass(frozen=True)
+class Charted:
+    """A chart that is matched by its limit. one_sided: the bars are for it. kinds: streams it is meant for."""
+
+    name: str
+    kinds: tuple[str, ...]
+    make: Callable[[Change, int], Chart]
+    ours: bool = True
+    one_sided: bool = False
+
+
+_BOTH = ("bernoulli", "normal")
+#: The bars of Bernoulli streams are for errors; a category of two levels beside them is section 2 on the same rows.
+CHARTS = (
+    Charted("oracle CUSUM", _BOTH, Oracle, ours=False),
+    Charted("tripline feature two-sided", ("normal",), partial(Mixture, upward=False)),
+    Charted("tripline feature one-sided", ("normal",), partial(Mixture, upward=True), one_sided=True),
+    Charted("tripline errors two-sided", ("bernoulli",), partial(Errors, upward=False)),
+    Charted("tripline errors one-sided", ("bernoulli",), partial(Errors, upward=True), one_sided=True),
+    Charted("tripline category two-sided", ("bernoulli",), partial(Mixture, upward=False)),
+    Charted("tripline category one-sided", ("bernoulli",), partial(Mixture, upward=True)),
 )

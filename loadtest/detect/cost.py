@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from detectors.charts import tempered
 from detectors.charts.bets import Bets
-from loadtest.detect.charts import Mixture
+from loadtest.detect.charts import Charted
 from loadtest.detect.fleet import Counter, Model, binned, flat_profile, known_normal, untempered
 from loadtest.detect.peers import PEERS
 from loadtest.detect.streams import CHANGES, Change, seeded
@@ -70,9 +70,9 @@ def peer_cost(name: str, change: Change, *, knob: float) -> float:
     return (time.process_time() - start) * 1e9 / len(values)
 
 
-def our_cost(change: Change, *, upward: bool, replicates: int = 256) -> float:
+def our_cost(charted: Charted, change: Change, *, replicates: int = 256) -> float:
     """The ns per event of one of `replicates` monitors that share ticks, panes of 32, counting included."""
-    chart = Mixture(change, replicates, upward=upward)
+    chart = charted.make(change, replicates)
     values = change.draw(seeded(change.name, 80_000), (replicates, 32), changed=False)
     return _best(lambda: chart.step(values), at_least=20) / values.size
 

@@ -117,7 +117,7 @@ def flat_profile(bets: Bets) -> Floats:
 
 def binned(
     values: Floats, rows: Ints, *, learning: int, levels: bool
-) -> tuple[Learned, Ints]:
+) -> tuple[Learned, npt.NDArray[np.int32]]:
     """Learn a reference from the first `learning` panes as `reference build` does, and count every pane under it.
 
     values in order of time, rows by pane (panes,), spread evenly over it. Returns what was learned, for five-minute
@@ -145,7 +145,7 @@ def binned(
     else:
         codes = Binner((spec,)).codes(values[:, None])[:, 0].astype(np.int64)
     counts = np.bincount(pane * spec.width + codes, minlength=rows.size * spec.width)
-    return replace(learned, first=0), counts.reshape(rows.size, spec.width)
+    return replace(learned, first=0), counts.reshape(rows.size, spec.width).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ class Model:
         bets = build_bets(learned, tolerance=0.1, strict=strict, budget=budget, prior=prior, struck=features)
         return cls(bets, features, budget, prior[:features])
 
-    def play(self, counts: Ints, *, first_pane: int, until_first: bool = False) -> list[list[int]]:
+    def play(self, counts: npt.NDArray[np.int32], *, first_pane: int, until_first: bool = False) -> list[list[int]]:
         """Panes (numbers from 0) in which a replicate alarmed, for each replicate.
 
         counts: (panes, monitors × width) of all of them; first_pane: number of the first since a Monday 00:00.
@@ -177,7 +177,7 @@ class Model:
         mus = self._week()
         for number, pane in enumerate(counts):
             mu = mus[(first_pane + number) % WEEK_PANES]
-            flat = np.concatenate((pane, zero))
+            flat = np.concatenate((pane, zero), dtype=np.int64)
             charts, tick = tempered.tick(bets, charts, flat=flat, mu=mu, pane=number + 1)
             value = tick.value.reshape(replicates, self.features)
             near = np.flatnonzero((value * self.prior).sum(axis=1) >= self.budget * (1 - 1e-9))

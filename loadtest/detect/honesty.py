@@ -17,7 +17,7 @@ from loadtest.detect.fleet import Model, binned
 from loadtest.detect.run_length import NO_DELAYS, Rate, delays_of, poisson
 from loadtest.detect.streams import NULLS, PANES_A_DAY, Null, seeded
 
-Ints: TypeAlias = npt.NDArray[np.int64]
+Int32s: TypeAlias = npt.NDArray[np.int32]
 
 REFERENCE_DAYS, BUDGET_DAYS = 14, 30
 LEARNING, BUDGET = REFERENCE_DAYS * PANES_A_DAY, BUDGET_DAYS * PANES_A_DAY
@@ -38,8 +38,8 @@ _DELAY_REPLICATE = 10_000
 def null_row(null: Null, *, n: int, monitors: int, budgets: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Row and bar of one null: false alarms in `budgets` budgets of M = `monitors`, at n events a pane."""
     alarms = 0
-    # Whole replicates at a time: a thousand monitors are as cheap per monitor as any number.
-    at_once = max(1, min(budgets, 30_000 // (n * monitors) + 1))
+    # Whole replicates at a time, as many as 250 MB of counts hold.
+    at_once = min(budgets, max(1, 120 // monitors))
     for first in range(0, budgets, at_once):
         learned, counts = _replicates(
             null,
@@ -115,13 +115,13 @@ def _named(null: Null, monitors: int) -> dict[str, Any]:
 
 def _replicates(
     null: Null, rngs: list[np.random.Generator], *, panes: int, n: int, moved: list[int] | None = None
-) -> tuple[list[Learned], Ints]:
+) -> tuple[list[Learned], Int32s]:
     """Learned monitors of independent paths, and counts (panes, columns of all) beside each other.
 
     moved: by path, panes after the reference at which `DELAY_SHIFT` begins.
     """
     learned: list[Learned] = []
-    tables: list[Ints] = []
+    tables: list[Int32s] = []
     width = 0
     for number, rng in enumerate(rngs):
         values, rows = null.path(rng, panes, n)
@@ -132,9 +132,9 @@ def _replicates(
             values[begins[LEARNING + moved[number]] :] += DELAY_SHIFT * sd
         one, counts = binned(values, rows, learning=LEARNING, levels=null.levels)
         learned.append(replace(one, first=width))
-        tables.append(counts.astype(np.int32))
+        tables.append(counts)
         width += counts.shape[1]
-    return learned, np.concatenate(tables, axis=1).astype(np.int64)
+    return learned, np.concatenate(tables, axis=1)
 
 
 def by_name(name: str) -> Null:

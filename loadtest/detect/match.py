@@ -39,13 +39,16 @@ def main() -> None:
     wanted = sorted(int(arl) for arl in given.arl or (1e4, 1e5))
     known = read()
     for change in CHANGES:
-        for name, _, make in CHARTS:
-            place = known.setdefault(key(name, change), {})
-            if missing := [arl for arl in wanted if str(arl) not in place]:
+        for chart in CHARTS:
+            place = known.setdefault(key(chart.name, change), {})
+            missing = [arl for arl in wanted if str(arl) not in place]
+            if missing and change.kind in chart.kinds:
                 panes = panes_of(change, REPLICATES, count=int(5 * max(missing)) // PANE, replicate=CALIBRATION)
-                found = limits(make(change, REPLICATES), panes, wanted=missing, lowest=1.5, highest=1e9)
+                found = limits(chart.make(change, REPLICATES), panes, wanted=missing, lowest=1.5, highest=1e9)
                 place |= {str(int(arl)): {"knob": round(limit, 4)} for arl, limit in found.items()}
+                print(chart.name, change.name, place, flush=True)
                 _save(known)
+    for change in CHANGES:
         for peer in PEERS:
             if change.kind not in peer.kinds or not peer.knob or (peer.why and not given.kswin):
                 continue
@@ -97,6 +100,7 @@ def _chunks(change: Change, turn: int) -> Iterator[Floats]:
 
 
 def _save(known: dict[str, Any]) -> None:
+    known = {name: place for name, place in known.items() if place}
     FILE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

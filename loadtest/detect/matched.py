@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.detect import match
-from loadtest.detect.charts import CHARTS
+from loadtest.detect.charts import CHARTS, Charted
 from loadtest.detect.cost import our_cost, peer_cost
 from loadtest.detect.peers import PEERS, Peer, delays_to, rate_of
 from loadtest.detect.run_length import NO_DELAYS, Rate, delays, rate
@@ -40,13 +40,12 @@ def rows(*, arls: tuple[int, ...], quick: bool, seed: int) -> Iterator[tuple[dic
     rates: dict[str, Rate] = {}
     for arl in arls:
         for change in CHANGES:
-            for name, ours, make in CHARTS:
-                place = known.get(match.key(name, change), {}).get(str(arl), {})
-                yield _chart_row(
-                    change, arl, name=name, ours=ours, make=make, place=place, rates=rates, quick=quick, seed=seed
-                )
+            charts = [chart for chart in CHARTS if change.kind in chart.kinds]
+            for chart in charts:
+                place = known.get(match.key(chart.name, change), {}).get(str(arl), {})
+                yield _chart_row(change, arl, chart=chart, place=place, rates=rates, quick=quick, seed=seed)
             if arl == max(arls):
-                yield _theory_row(change, arl, quick=quick, seed=seed), []
+                yield _theory_row(change, arl, charts[1], rates=rates, quick=quick, seed=seed), []
             for peer in PEERS:
                 if change.kind in peer.kinds:
                     place = known.get(match.key(peer.name, change), {}).get(str(arl), {})
@@ -57,14 +56,13 @@ def _chart_row(
     change: Change,
     arl: int,
     *,
-    name: str,
-    ours: bool,
-    make: Any,
+    chart: Charted,
     place: dict[str, Any],
     rates: dict[str, Rate],
     quick: bool,
     seed: int,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    name, ours = chart.name, chart.ours
     if "knob" not in place:
         return _absent(name, ours, change, arl, place.get("why", "no threshold in thresholds.json")), []
     limit = place["knob"]
@@ -72,16 +70,16 @@ def _chart_row(
     if seen not in rates:
         replicates, lengths = (32, 4) if quick else (128, 6)
         panes = match.panes_of(change, replicates, count=lengths * arl // match.PANE, replicate=_NULL, seed=seed)
-        rates[seen] = rate(make(change, replicates), panes, limit=limit)
-    found = _delays(change, arl, make, limit=limit, quick=quick, seed=seed)
+        rates[seen] = rate(chart.make(change, replicates), panes, limit=limit)
+    found = _delays(change, arl, chart, limit=limit, quick=quick, seed=seed)
     setting = f"limit {limit:g} panes, panes of 32, tolerance 0, κ = 1"
     if not ours:
         setting = f"exp(CUSUM) >= {limit:g}, panes of 32, knows before and after"
     row = _row(name, ours, change, arl, found=rates[seen], setting=setting) | found
     if ours:
-        row["ns_per_event"] = round(our_cost(change, upward=name.endswith("one-sided")), 1)
+        row["ns_per_event"] = round(our_cost(chart, change), 1)
     bars = []
-    if name == "tripline one-sided" and arl == 100_000 and change.name in BARS:
+    if ours and chart.one_sided and arl == 100_000 and change.name in BARS:
         mean = found["mean_delay"]
         met = mean is not None and mean <= BARS[change.name] and not found["missed"]
         says = f"{found['missed']:.0%} missed, {found['early']:.0%} early"
@@ -90,16 +88,19 @@ def _chart_row(
     return row, bars
 
 
-def _theory_row(change: Change, arl: int, *, quick: bool, seed: int) -> dict[str, Any]:
+def _theory_row(
+    change: Change, arl: int, chart: Charted, *, rates: dict[str, Rate], quick: bool, seed: int
+) -> dict[str, Any]:
     """Ours with the limit that theory gives for the budget, untouched: A in panes."""
-    name, ours, make = CHARTS[1]
     limit = arl / match.PANE
-    replicates, lengths = (32, 2) if quick else (128, 4)
-    panes = match.panes_of(change, replicates, count=lengths * arl // match.PANE, replicate=_NULL + 1, seed=seed)
-    # Every change of one kind has the same null, but a run of its own is cheap.
-    found = rate(make(change, replicates), panes, limit=limit)
-    row = _row(f"{name}, theory", ours, change, arl, found=found, setting=f"limit A = {limit:g} panes, untouched")
-    return row | _delays(change, arl, make, limit=limit, quick=quick, seed=seed)
+    seen = f"theory {match.key(chart.name, change)}"
+    if seen not in rates:
+        replicates, lengths = (32, 2) if quick else (128, 4)
+        panes = match.panes_of(change, replicates, count=lengths * arl // match.PANE, replicate=_NULL + 1, seed=seed)
+        rates[seen] = rate(chart.make(change, replicates), panes, limit=limit)
+    setting = f"limit A = {limit:g} panes, untouched"
+    row = _row(f"{chart.name}, theory", True, change, arl, found=rates[seen], setting=setting)
+    return row | _delays(change, arl, chart, limit=limit, quick=quick, seed=seed)
 
 
 def _peer_row(
@@ -128,13 +129,11 @@ def _peer_row(
     return row | {"ns_per_event": round(peer_cost(peer.name, change, knob=knob), 1)}
 
 
-def _delays(change: Change, arl: int, make: Any, *, limit: float, quick: bool, seed: int) -> dict[str, Any]:
+def _delays(change: Change, arl: int, chart: Charted, *, limit: float, quick: bool, seed: int) -> dict[str, Any]:
     replicates = 400 if quick else 2000
     before = match.panes_of(change, replicates, count=WARM_UP[arl] // match.PANE, replicate=_RUNS, seed=seed)
-    after = match.panes_of(
-        change, replicates, count=HORIZON // match.PANE, replicate=_RUNS, seed=seed, changed=True
-    )
-    return delays(make(change, replicates), before=before, after=after, limit=limit).row()
+    after = match.panes_of(change, replicates, count=HORIZON // match.PANE, replicate=_RUNS, seed=seed, changed=True)
+    return delays(chart.make(change, replicates), before=before, after=after, limit=limit).row()
 
 
 def _chunks(change: Change, *, seed: int) -> Iterator[Floats]:
