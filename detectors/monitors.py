@@ -13,7 +13,7 @@ from detectors.charts.bets import Bets, Learned
 from detectors.charts.tempered import temper
 from detectors.design_effect import deff_at, n_bar_at, tempering
 from detectors.references import FeatureReference, Reference
-from detectors.rules import CLUSTERS, LEAST_EVENTS, REFERENCE_SHARE, ShareRules
+from detectors.rules import LEAST_EVENTS, REFERENCE_SHARE, ShareRules, clusters_needed
 from detectors.visible import visible_change
 from schemas.layouts import Layout, View
 
@@ -189,8 +189,17 @@ def _share_rules(
             here = [place[name] for name in names if name in place]
             parts[: len(here), rule, m] = [one.first + i for i in here]
             clustered = max([deff.get(name, 1.0) for name in names])
-            need[rule, m] = max(LEAST_EVENTS, CLUSTERS * clustered)
-            judged[rule, m] = found[here].sum() <= REFERENCE_SHARE * total and found.sum() > 0
+            seen = rare = int(found[here].sum())
+            if names == ("unseen",):
+                # Levels that came once are as many as are still to come (Good, Turing), and in clusters.
+                rare += int((found[: spec.value_bins] == 1).sum())
+                of_levels = [deff[name] for name, kind in zip(one.names, one.kinds, strict=True) if kind == "level"]
+                clustered = max(clustered, float(np.median(of_levels)) if of_levels else 1.0)
+            # Eight more than were seen: a range of thirty rows leaves out what is not rare.
+            share = (seen / clustered + 8.0) / (total / clustered + 8.0)
+            need[rule, m] = max(LEAST_EVENTS, clusters_needed(share) * clustered)
+            enough = min(total, one.n) >= LEAST_EVENTS * clustered
+            judged[rule, m] = rare <= REFERENCE_SHARE * total and enough
     return ShareRules(parts=parts, need=need, judged=judged, model=np.arange(size) % max(features, 1))
 
 

@@ -34,6 +34,8 @@ RESTING_SHARE = 0.1
 GRAIN = 2.0**-20
 #: Under this many panes of budget a cap would silence the chart instead of calming it.
 CAP_FROM_BUDGET = 500.0
+#: What such a chart may still add in a pane: past any limit, and its exponential is a number.
+LARGEST_STEP = 600.0
 #: Effective reference rows: under the first a direction is silent, under the second its tolerance is widened.
 SILENT_BELOW, WIDENED_BELOW = 500.0, 5_000.0
 FOUR = SHAPE
@@ -174,7 +176,8 @@ def build_bets(
     weight, sign = column["weight"].astype(float), column["sign"].astype(float)
     share = prior[bet_monitor] if rows else np.zeros(0)
     capped = budget >= CAP_FROM_BUDGET
-    cap = np.log(np.maximum(budget / (struck * share), 1.0) / weight) / 3.0 if capped else np.full(len(rows), np.inf)
+    third = np.log(np.maximum(budget / (struck * share), 1.0) / weight) / 3.0
+    cap = third if capped else np.full(len(rows), LARGEST_STEP)
     direction_monitor = np.repeat(np.arange(len(learned)), np.diff(direction_start))
     return Bets(
         bet_monitor=bet_monitor,
