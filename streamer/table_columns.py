@@ -35,20 +35,27 @@ class TableError(TriplineError):
 
 @dataclass
 class TableFile:
-    """A file that was looked at: its columns in order, and what each is. arff: lines before its data."""
+    """A file that was looked at: its columns in order, and what each is. Of texts: skip, lines before the data;
+    delimiter, between its columns; arff, it is one.
+    """
 
     path: Path
     kinds: dict[str, Kind]
-    header: bool = True
     total: int | None = None
-    arff: int | None = None
+    skip: int = 0
+    delimiter: str = ","
+    arff: bool = False
 
 
 def unpacked(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked when they are gzip's, whatever the file is called."""
+    return io.BufferedReader(gzip.open(path), 1 << 20) if is_packed(path) else path.open("rb")
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file is gzip's."""
     with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    return io.BufferedReader(gzip.open(path), 1 << 20) if packed else path.open("rb")
+        return raw.read(2) == b"\x1f\x8b"
 
 
 def refuse_repeated(path: Path, names: Sequence[str]) -> None:

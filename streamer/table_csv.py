@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from streamer.table_columns import (
     TableFile,
     as_numbers,
     as_texts,
+    is_packed,
     levels_of,
     no_number,
     refuse_repeated,
@@ -31,22 +33,32 @@ from streamer.table_columns import (
 )
 
 _BLOCK_BYTES = 8 << 20
+_HEADER_LINES = 1000
 _TRUTH = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false", "true": "true", "false": "false"}
 
 
 def look_csv(path: Path, header: bool | None) -> TableFile:
     """Columns by the first line, kinds by the first 8 MB."""
     with unpacked(path) as file:
-        line = file.readline(1 << 20).decode("utf-8-sig", errors="replace")
+        raw, lines = file.readline(1 << 20), 1
+        # A name may have a line break within quotes.
+        while raw.count(b'"') % 2 and lines < _HEADER_LINES and (more := file.readline(1 << 20)):
+            raw, lines = raw + more, lines + 1
+    line = raw.decode("utf-8-sig", errors="replace")
     if not line.strip():
         raise TableError(f"{path}: has no rows")
-    first = next(pacsv.open_csv(io.BytesIO(line.encode()), read_options=_read_options([], auto=True))).to_pydict()
-    cells = [str(column[0]) for column in first.values()]
+    delimiter = _delimiter(line)
+    try:
+        # Split into lines as Python does, which knows old files that end theirs with a carriage return.
+        cells = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise TableError(f"{path}: first line: {error}") from error
     numeric = all(_is_number(cell) for cell in cells)
     has_header = header if header is not None else not numeric
-    names = [cell.strip() for cell in cells] if has_header else [f"c{i}" for i in range(len(cells))]
+    # A column without a name is an index that pandas wrote.
+    names = [(has_header and cell.strip()) or f"c{i}" for i, cell in enumerate(cells)]
     refuse_repeated(path, names)
-    table = TableFile(path, dict.fromkeys(names, "text"), header=has_header)
+    table = TableFile(path, dict.fromkeys(names, "text"), skip=lines if has_header else 0, delimiter=delimiter)
     sample = next(_csv_strings(table, names), None)
     if sample is None:
         raise TableError(f"{path}: has no rows")
@@ -70,7 +82,7 @@ def look_arff(path: Path) -> TableFile:
                 kinds[name] = kind
         else:
             raise TableError(f"{path}: has no @data")
-    return TableFile(path, kinds, header=False, arff=lines)
+    return TableFile(path, kinds, skip=lines, arff=True)
 
 
 def _arff_attribute(text: str, path: Path, line: int) -> tuple[str, Kind]:
@@ -82,29 +94,38 @@ def _arff_attribute(text: str, path: Path, line: int) -> tuple[str, Kind]:
     return name, "number" if kind.split()[0] in ("numeric", "real", "integer") else "text"
 
 
-def _read_options(names: list[str], *, auto: bool = False) -> Any:
-    return pacsv.ReadOptions(
-        block_size=_BLOCK_BYTES, column_names=None if auto else names, autogenerate_column_names=auto
+def _delimiter(line: str) -> str:
+    """What parts the columns: a comma, or else what is there most of semicolons, tabs and bars.
+
+    >>> _delimiter("a;b"), _delimiter("a"), _delimiter('a,"b;c;d"')
+    (';', ',', ',')
+    """
+    return "," if "," in line else max((",", ";", "\t", "|"), key=line.count)
+
+
+def _opened(table: TableFile, options: Any) -> Any:
+    """Arrow's reader of the rows. The file is arrow's own: one of Python's would be read by a thread of arrow's that an
+    error leaves behind, and that ends the whole process when it meets the end of the interpreter.
+    """
+    source: Any = pa.OSFile(str(table.path), "rb")
+    if is_packed(table.path):
+        source = pa.CompressedInputStream(source, "gzip")
+    return pacsv.open_csv(
+        source,
+        read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, column_names=list(table.kinds), skip_rows=table.skip),
+        parse_options=pacsv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+        convert_options=options,
     )
-
-
-def _data(table: TableFile) -> IO[bytes]:
-    """The rows' bytes, after a header."""
-    file = unpacked(table.path)
-    for _ in range(int(table.header) if table.arff is None else table.arff):
-        file.readline()
-    return file
 
 
 def _csv_strings(table: TableFile, names: list[str]) -> Iterator[Any]:
     """Batches with every column as it is written."""
     options = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    with _data(table) as file:
-        try:
-            yield from pacsv.open_csv(file, read_options=_read_options(names), convert_options=options)
-        except pa.ArrowInvalid as error:
-            if "Empty CSV" not in str(error):
-                raise
+    try:
+        yield from _opened(table, options)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" not in str(error):
+            raise
 
 
 def _guess(array: Any) -> Kind:
@@ -157,8 +178,7 @@ def _batches(table: TableFile, wanted: Mapping[str, Kind], numeric: set[str]) ->
         null_values=NULLS,
         strings_can_be_null=False,
     )
-    with _data(table) as file:
-        yield from _even(pacsv.open_csv(file, read_options=_read_options(names), convert_options=options))
+    yield from _even(_opened(table, options))
 
 
 def _mixed(array: Any, kind: Kind) -> Column:
@@ -183,7 +203,7 @@ def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int)
     if table.kinds[name] == "text":
         texts = as_texts(array)
         texts[texts == ""] = None
-        if table.arff is not None:
+        if table.arff:
             texts[texts == "?"] = None
         unique = set(pc.unique(array).to_pylist()) - {""}
         if kind == "text" and unique and unique <= _TRUTH.keys():

@@ -30,6 +30,9 @@ from streamer.table_json import look_json_lines, read_json_lines
 
 __all__ = ["CHUNK_ROWS", "Chunk", "Column", "Kind", "TableError", "TableFile", "chunks_of", "open_table"]
 
+#: What readers raise over a file that is cut short, damaged or not there.
+_UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError)
+
 
 def open_table(path: Path, *, header: bool | None = None) -> TableFile:
     """Look at a file: its format by its name, its columns, their kinds. `TableError` says what cannot be read.
@@ -46,11 +49,8 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
         if form == "arff":
             return look_arff(path)
         return look_json_lines(path)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise TableError(f"{path}: {reason}") from error
-    except pa.ArrowInvalid as error:
-        raise TableError(f"{path}: {str(error).splitlines()[0]}") from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def chunks_of(
@@ -66,12 +66,26 @@ def chunks_of(
         wanted = dict([next(iter(table.kinds.items()))])
     readers = {"parquet": _read_parquet, "csv": read_csv, "arff": read_csv, "jsonl": read_json_lines}
     first = 0
-    for chunk in readers[_form(table.path)](table, wanted, lenient=lenient):
+    chunks = readers[_form(table.path)](table, wanted, lenient=lenient)
+    while (chunk := _next(chunks, table.path)) is not None:
         size = len(next(iter(chunk.values())))
         yield chunk
         first += size
     if first == 0:
         raise TableError(f"{table.path}: has no rows")
+
+
+def _next(chunks: Iterator[Chunk], path: Path) -> Chunk | None:
+    """The next chunk; what breaks half way (a file cut short, a disk) is an error of the file, not of its reader."""
+    try:
+        return next(chunks, None)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TableError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return TableError(f"{path}: {reason.splitlines()[0] if reason else type(error).__name__}")
 
 
 def _form(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import msgspec
 import numpy as np
 
 from detectors.rows import level_text
+from streamer.formats.lenient import as_float
 from streamer.table_columns import CHUNK_ROWS, Chunk, Column, Kind, TableError, TableFile, no_number, unpacked
+
+#: Nothing else is one: 1.5 as a text, or true, is a wrong type in the stream.
+_NUMBERS = {int, float, type(None)}
 
 
 def look_json_lines(path: Path) -> TableFile:
@@ -51,7 +56,7 @@ def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lenient(line: bytes, path: Path, number: int) -> Any:
-    """NaN, Infinity and 1e400 are numbers to Python's parser; they count as what they are."""
+    """NaN, Infinity and 1e400 are numbers to Python's parser; all count as not finite, NaN too, as in the stream."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -86,12 +91,18 @@ def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bo
 
 
 def _json_numbers(values: list[Any], table: TableFile, name: str, first: int, *, lenient: bool) -> Column:
-    try:
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        if lenient:
-            column: Column = np.array([*values, None], dtype=object)[:-1]
-            return column
-        wrong = (i for i, v in enumerate(values) if v is not None and not isinstance(v, int | float))
-        at = next(wrong, 0)
-        raise no_number(table, first + at, name, values[at]) from None
+    kinds = set(map(type, values))
+    if kinds <= _NUMBERS:
+        return np.array([_number(value) for value in values], dtype=np.float64)
+    if lenient:
+        column: Column = np.array([*values, None], dtype=object)[:-1]
+        return column
+    at = next(i for i, value in enumerate(values) if type(value) not in _NUMBERS)
+    raise no_number(table, first + at, name, values[at])
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        return math.nan
+    number = as_float(value)
+    return math.inf if math.isnan(number) else number

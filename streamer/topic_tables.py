@@ -91,11 +91,15 @@ async def _spool(loaded: Loaded, settings: KafkaSettings, *, model: str, since: 
 
 
 def _without_non_finite(event: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: 1e400 stands for it, and comes back as it; NaN is missing."""
+    """JSON has no infinity: 1e400 stands for it, and for NaN, which the stream counts as not finite too.
+
+    >>> msgspec.json.encode(_without_non_finite({"features": {"a": math.nan, "b": -math.inf, "c": 1}}))
+    b'{"features":{"a":1e400,"b":-1e400,"c":1}}'
+    """
     features = event.get("features")
     if isinstance(features, dict):
         odd = {k: v for k, v in features.items() if isinstance(v, float) and not math.isfinite(v)}
-        raw = {k: None if math.isnan(v) else msgspec.Raw(b"1e400" if v > 0 else b"-1e400") for k, v in odd.items()}
+        raw = {k: msgspec.Raw(b"-1e400" if v < 0 else b"1e400") for k, v in odd.items()}
         event = {**event, "features": {**features, **raw}}
     return event
 

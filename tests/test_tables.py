@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +251,70 @@ def test_options_come_before_the_configuration() -> None:
 def test_a_wrong_option_is_named(option: str, text: str) -> None:
     with pytest.raises(TableError, match=f"--{option}: "):
         reading_of(Reading(), **{option: text})
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_columns_may_be_parted_by_something_else(tmp_path: Path, delimiter: str) -> None:
+    text = "ts,a,b\n1735689600,1,x\n".replace(",", delimiter)
+    assert plain(only(Table(write(tmp_path, text), Reading()))) == {"a": [1.0], "b": ["x"]}
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.csv.gz"])
+def test_line_breaks_within_quotes_are_part_of_names_and_values(tmp_path: Path, name: str) -> None:
+    # More than one block of 8 MB.
+    rows = "".join(f'{NEW_YEAR + i},{i},"a\n{"x" * 300}, ""é"""\n' for i in range(40_000))
+    table = Table(write(tmp_path, 'ts,"n\no",text\n' + rows, name), Reading())
+    found = [part.rows for part in table.parts()]
+    assert table.features == ("n\no", "text")
+    assert np.concatenate([rows.columns["n\no"] for rows in found]).tolist() == list(range(40_000))
+    assert {text for rows in found for text in rows.columns["text"]} == {f'a\n{"x" * 300}, "é"'}
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_lines_end_as_other_systems_end_them_and_a_mark_of_order_is_skipped(tmp_path: Path, end: str) -> None:
+    text = "\ufeffts,a,b\n1735689600,1,x\n1735689601,2,y\n".replace("\n", end)
+    assert plain(only(Table(write(tmp_path, text), Reading()))) == {"a": [1.0, 2.0], "b": ["x", "y"]}
+
+
+def test_an_index_that_pandas_wrote_has_a_name(tmp_path: Path) -> None:
+    assert Table(write(tmp_path, ",ts,a\n0,1735689600,1\n"), Reading()).features == ("c0", "a")
+
+
+@pytest.mark.parametrize("name", ["data.csv.gz", "data.jsonl.gz"])
+def test_a_file_cut_short_far_behind_its_head_is_an_error_of_the_file(tmp_path: Path, name: str) -> None:
+    numbers = np.random.default_rng(1).integers(0, 10**12, 300_000).tolist()
+    text = "a,b\n" + "".join(f"{n},{'x' * 60}\n" for n in numbers)  # three blocks
+    path = write(tmp_path, text if "csv" in name else "".join(f'{{"a": {n}}}\n' for n in numbers), name)
+    path.write_bytes(path.read_bytes()[:-1000])
+    table = Table(path, Reading(), timeless=True)
+    with pytest.raises(TableError, match=r"data\..*: \w+"):
+        list(table.parts())
+
+
+def test_text_that_is_not_utf_8_leaves_no_thread_that_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"ts,a\n" + "1735689600,é\n".encode("latin-1") * 1000)
+    code = (
+        "import sys; from pathlib import Path; from streamer.tables import Reading, Table, TableError\n"
+        "try: Table(Path(sys.argv[1]), Reading())\n"
+        "except TableError as error: sys.exit(str(error))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "UTF8" in ended.stderr
+
+
+def test_json_lines_hold_numbers_texts_and_what_is_not_finite_as_the_stream_does(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"ts": 0, "a": 1}\n{"ts": 0, "a": NaN}\n{"ts": 0, "a": -1e400}\n{"ts": 0}\n', "d.jsonl")
+    values = only(Table(path, Reading())).columns["a"]
+    assert values[:3].tolist() == [1.0, math.inf, -math.inf]
+    assert math.isnan(values[3])
+
+
+@pytest.mark.parametrize("value", ['"1.5"', "true"])
+def test_a_number_as_a_text_is_of_a_wrong_type(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, f'{{"ts": 0, "a": 1}}\n{{"ts": 0, "a": {value}}}\n', "d.jsonl")
+    kept = Table(path, Reading(), kinds={"a": "number"}, lenient=True)
+    assert only(kept).columns["a"].tolist() == [1, "1.5" if '"' in value else True]
+    with pytest.raises(TableError, match=r"row 1, column a: .* is not a number"):
+        list(Table(path, Reading(), kinds={"a": "number"}).parts())
