@@ -102,7 +102,8 @@ class Survey:
             self.order.setdefault(name)
             if self._is_numeric(name, column):
                 sample = self.numeric.setdefault(name, Sample())
-                sample.add(column.astype(np.float64, copy=False), hashes, self._limit)
+                # Plus zero: -0.0 is 0.0, whichever of them comes first.
+                sample.add(column.astype(np.float64, copy=False) + 0.0, hashes, self._limit)
             else:
                 self.levels.setdefault(name, Levels()).add(as_levels(column))
 

@@ -120,3 +120,14 @@ def test_levels_are_written_as_people_write_them() -> None:
         None,
     ]
     assert as_levels(words(["a", 3, None, 2.5])) == ["a", "3", None, "2.5"]
+
+
+def test_minus_zero_is_zero_whichever_comes_first() -> None:
+    specs = []
+    for values in ([-0.0, 0.0, 0.0], [0.0, -0.0, -0.0]):
+        survey = Survey()
+        survey.add(Rows(ts=np.arange(3), columns={"x": np.array(values)}))
+        spec, findings = survey.spec("x")
+        specs.append((str(spec), [finding.words for finding in findings]))
+    assert specs[0] == specs[1]
+    assert "-0" not in str(specs)
