@@ -92,7 +92,8 @@ class Yardstick:
                 found.ks[:, group.at] = ks(group.reference[..., group.ordered], here[..., group.ordered])
                 valued = n - here[:, :, group.missing] - here[:, :, group.non_finite]
                 real = valued > 0
-                mean = counts[:, group.sums] / group.scale / np.maximum(valued, 1)
+                # In this order: a sum of values near the largest float is none itself.
+                mean = counts[:, group.sums] / np.maximum(valued, 1) / group.scale
                 found.mean[:, group.at] = np.where(real, mean, np.nan)
                 found.least[:, group.at] = np.where(real, extremes[:, group.numeric, 0] / group.scale, np.nan)
                 found.largest[:, group.at] = np.where(real, extremes[:, group.numeric, 1] / group.scale, np.nan)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from stage2 import BEGIN, PANE, Events, Log, Reader, Source, control, events, layout, reference, steady
 
+from detectors.building import ReferenceBuilder
+from detectors.rows import Rows
 from detectors.statistics.jensen_shannon import jensen_shannon, jensen_shannon_noise
 from detectors.statistics.ks import ks, ks_noise
 from detectors.statistics.psi import psi, psi_noise
@@ -92,3 +94,17 @@ def test_an_empty_window_has_verdicts_and_no_figures() -> None:
     [x, _] = empty.views[0].features
     assert (empty.n, empty.cells, empty.rates, x.n, x.psi, x.mean) == (0, [], {}, 0, None, None)
     assert x.verdict is not None
+
+
+def test_the_mean_of_values_near_the_largest_float_is_one() -> None:
+    rows = Rows(ts=np.arange(1000) * 60_000, columns={"x": np.linspace(-1, 1, 1000) * 1e308})
+    builder = ReferenceBuilder("m", "features")
+    builder.survey(rows)
+    builder.count(rows)
+    learned = builder.finish()
+    spec = learned.specs[0]
+    counts = np.zeros((1, learned.table.width), dtype=np.int64)
+    counts[0, learned.table.features["x"].start + spec.value_bins - 1] = 1000
+    counts[0, learned.table.sums.start] = 1000 * round(1e308 * 2.0**spec.scale_bits)
+    yardstick = Yardstick(learned, views=(View(),), names=("x",))
+    assert yardstick.figures(counts, np.zeros((1, 1, 2), dtype=np.int64)).mean[0, 0] == pytest.approx(1e308)
