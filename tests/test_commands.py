@@ -199,3 +199,17 @@ def test_a_story_that_goes_otherwise_ends_with_one(tripline: Run, tmp_path: Path
     bad = tripline("story", "bad.yaml")
     assert (bad.code, bad.out.rstrip().splitlines()[-1]) == (1, "✗ events: 31: there are 30")
     assert json.loads(tripline("story", "bad.yaml", "--json").out)["passed"] is False
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_exit_two(tripline: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "new.csv", rows(24, start=START, seed=4))
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        ["reference", "build", "new.csv", "--model", "m", "-o", "file/reference.json"],
+        ["reference", "build", "new.csv", "--model", "m", "-o", "."],
+        ["backtest", "new.csv", "--model", "m", "--json", "file/found.json"],
+        ["schema", "export", "--out", "file"],
+    ):
+        ran = tripline(*arguments)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert "cannot be written" in ran.err

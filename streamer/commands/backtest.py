@@ -13,6 +13,7 @@ from streamer import spans
 from streamer.applying import targets
 from streamer.backtesting import Backtest, kinds_of, run
 from streamer.commands.progress import with_progress
+from streamer.commands.written import folder_for, write
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded, Model, load
 from streamer.core.wording import moved
@@ -45,6 +46,8 @@ def backtest(
         reading_from(configured), map=map, features=features, rows=rows, every=every, start=start, header=header
     )
     known = [spec.name for spec in learned.specs]
+    if json is not None and str(json) != "-":
+        folder_for(json)
     table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known)
     _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
@@ -53,7 +56,7 @@ def backtest(
         print(text)
         return
     if json is not None:
-        json.write_text(text + "\n", encoding="utf-8")
+        write(json, text + "\n")
     tell(found, pane=layout.pane_ms)
 
 

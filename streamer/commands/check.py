@@ -108,7 +108,8 @@ def _say(found: Findings, config: Path, *, as_json: bool) -> None:
     for error in found.errors:
         print(error, file=sys.stderr)
     for warning in found.warnings:
-        place = ": ".join(part for part in (f"{warning.file}:{warning.line}", warning.path) if part)
+        file = f"{warning.file}:{warning.line}" if warning.line else warning.file
+        place = ": ".join(part for part in (file, warning.path) if part)
         print(f"{place}: warning: {warning.message}")
     for note in found.notes:
         print(f"note: {note}")

@@ -15,6 +15,7 @@ from detectors.words import words
 from schemas.errors import ReferenceFileError, TriplineError
 from streamer import spans
 from streamer.commands.progress import with_progress
+from streamer.commands.written import folder_for, write
 from streamer.config import load
 from streamer.table_files import TableError
 from streamer.tables import Reading, Table, reading_of
@@ -48,14 +49,14 @@ def build(
         start=start, header=header,
     )  # fmt: skip
     left_out = [parse_span(text) for text in exclude or ()]
+    folder_for(output)
     with contextlib.ExitStack() as ends:
         if from_topic:
             data = ends.enter_context(_of_topic(config, model=model, last=last))
         assert data is not None
         table = Table(data, reading, timeless=True, outcomes=True)
         reference = learn(table, model=model, timezone=timezone, exclude=left_out, progress=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(dumps(reference))
+    write(output, dumps(reference))
     _say(reference, output, as_json=as_json)
 
 

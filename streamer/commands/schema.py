@@ -12,6 +12,7 @@ import yaml
 
 from schemas.catalogue import CHANNELS, CLOUDEVENT, WIRE_TYPES, Channel, Wire, file_name, is_cloudevent
 from schemas.envelopes import TYPES, Envelope
+from streamer.commands.written import folder_for, write
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI = "3.1.0"
@@ -23,12 +24,12 @@ def export(out: Path) -> list[Path]:
     """Write `asyncapi.yaml` and `jsonschema/*.json` under `out`, and remove schemas of types that are no more."""
     texts = documents()
     folder = out / "jsonschema"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_for(folder / "any")
     for old in folder.glob("*.json"):
         if f"jsonschema/{old.name}" not in texts:
             old.unlink()
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
+        write(out / name, text)
     return [out / name for name in texts]
 
 
