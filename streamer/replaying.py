@@ -15,6 +15,7 @@ from schemas.triggers import RetrainTrigger
 from schemas.verdicts import WindowReport
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
+from streamer.core.models import Model
 from streamer.core.records import Batch, Output, PlainRecord
 from streamer.formats.mapping import TopicMapping
 
@@ -105,6 +106,10 @@ class Replay:
         idle = self.now + layout.idle_after_ms + 1
         self.tick(input, append_ts=idle)
         self.tick(input, append_ts=idle + ahead)
+
+    def model(self, name: str) -> Model | None:
+        """A model at stage 2 as it stands; None before its first profile."""
+        return self._monitoring.models.get(name)
 
     @property
     def panes(self) -> int:

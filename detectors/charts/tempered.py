@@ -18,7 +18,7 @@ Shin, Ramdas, Rinaldo 2023, "E-detectors"; Page 1954 for the twin.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,18 @@ class Tick:
     value: Floats
 
 
+class Steps(NamedTuple):
+    """One pane before the charts: n (M,); shift (D,); by bet (B,) events, gain L, κ, step min(L/κ, cap), entering a."""
+
+    n: Ints
+    shift: Floats
+    events: Floats
+    gain: Floats
+    kappa: Floats
+    step: Floats
+    entering: Floats
+
+
 def products(bets: Bets, flat: Ints) -> tuple[Ints, Floats, Floats]:
     """What one pane's counts are worth: n (M,), `c·table` (B,) and S = c·phi (D,).
 
@@ -111,18 +123,25 @@ def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tu
     """Take in one pane. flat: (views × width + 1,) counts that end with a zero; mu: (D,) the profile at its middle,
     in multiples of 2**-20; pane: its number, from 1. A monitor without events keeps its state to the bit.
     """
+    said = steps(bets, flat=flat, mu=mu)
+    r = np.minimum((charts.r + said.entering) * np.exp(said.step), LARGEST_R)
+    moved = charts.moved + said.shift[bets.bet_direction]
+    charts = _twins(charts, r=r, step=said.step, moved=moved, events=charts.events + said.events, pane=pane)
+    return charts, Tick(n=said.n, shift=said.shift, value=evidence_of(bets, r))
+
+
+def steps(bets: Bets, *, flat: Ints, mu: Floats) -> Steps:
+    """What one pane does to every bet, whatever the charts are. flat, mu: as for `tick`."""
     n, tables, sums = products(bets, flat)
     shift = sums - n[bets.direction_monitor] * mu
     per_bet = n[bets.bet_monitor].astype(np.float64)
     # Subtracted, hence rounded up.
     offset = np.ceil(np.log1p(bets.slope * mu[bets.bet_direction] + bets.pad) / GRAIN) * GRAIN
     kappa = temper(bets, per_bet)
-    step = np.minimum((tables - per_bet * offset) / kappa, bets.cap)
+    gain = tables - per_bet * offset
+    step = np.minimum(gain / kappa, bets.cap)
     entering = np.minimum(bets.entry * per_bet / kappa, 1.0)
-    r = np.minimum((charts.r + entering) * np.exp(step), LARGEST_R)
-    moved = charts.moved + shift[bets.bet_direction]
-    charts = _twins(charts, r=r, step=step, moved=moved, events=charts.events + per_bet, pane=pane)
-    return charts, Tick(n=n, shift=shift, value=evidence_of(bets, r))
+    return Steps(n=n, shift=shift, events=per_bet, gain=gain, kappa=kappa, step=step, entering=entering)
 
 
 def evidence_of(bets: Bets, r: Floats) -> Floats:

@@ -48,7 +48,7 @@ def main() -> None:
                 place |= {str(int(arl)): {"knob": round(limit, 4)} for arl, limit in found.items()}
                 print(chart.name, change.name, place, flush=True)
                 _save(known)
-    for change in CHANGES:
+    for change in reversed(CHANGES):
         for peer in PEERS:
             if change.kind not in peer.kinds or not peer.knob or (peer.why and not given.kswin):
                 continue

@@ -186,6 +186,28 @@ def on_backtest(
     )  # fmt: skip
 
 
+@app.command("explain")
+def on_explain(
+    data: Annotated[Path, typer.Argument(help="Parquet, CSV, ARFF or JSON Lines; also .gz.")],
+    *,
+    model: Annotated[str, typer.Option(help="Name in the configuration.")],
+    feature: Annotated[str, typer.Option(help="Whose verdict.")],
+    at: Annotated[str, typer.Option(metavar="TIME", help="In the pane that is explained.")],
+    view: Annotated[str, typer.Option(metavar="COLUMN=VALUE", help="A segment or version; the whole model.")] = "",
+    config: Config = DEFAULT,
+    reference_file: Annotated[Path | None, typer.Option("--reference", help="In place of the configured.")] = None,
+    map: Map = "", rows: RowRange = "", every: Every = "", start: Start = "", header: Header = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The arithmetic of one verdict of a backtest, bet by bet."""
+    from streamer.commands.explain import explain as command
+
+    command(
+        data, config, model=model, feature=feature, at=at, view=view, reference=reference_file, map=map, rows=rows,
+        every=every, start=start, header=header, as_json=as_json,
+    )  # fmt: skip
+
+
 @app.command("story")
 def on_story(
     file: Annotated[Path, typer.Argument(help="A scenario, as in tests/scenarios.")],
