@@ -150,7 +150,12 @@ def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> 
     first = 0
     try:
         for batch in _batches(table, wanted, numeric):
-            yield {name: _csv_column(batch.column(name), kind, table, name, first) for name, kind in wanted.items()}
+            yield {
+                name: _mixed(batch.column(name), kind)
+                if lenient and kind == "number" and table.kinds[name] == "text"
+                else _csv_column(batch.column(name), kind, table, name, first)
+                for name, kind in wanted.items()
+            }
             first += batch.num_rows
         return
     except pa.ArrowInvalid as error:
@@ -163,7 +168,7 @@ def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> 
         if rest.num_rows:
             yield {
                 name: _mixed(rest.column(name), kind)
-                if name in numeric
+                if name in numeric or kind == "number"
                 else _csv_column(rest.column(name), kind, table, name, first)
                 for name, kind in wanted.items()
             }

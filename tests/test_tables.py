@@ -318,3 +318,9 @@ def test_a_number_as_a_text_is_of_a_wrong_type(tmp_path: Path, value: str) -> No
     assert only(kept).columns["a"].tolist() == [1, "1.5" if '"' in value else True]
     with pytest.raises(TableError, match=r"row 1, column a: .* is not a number"):
         list(Table(path, Reading(), kinds={"a": "number"}).parts())
+
+
+def test_a_lenient_reader_keeps_a_text_among_scores_from_the_first_row_on(tmp_path: Path) -> None:
+    path = write(tmp_path, "ts,score\n1735689600,oops\n1735689600,0.5\n")
+    assert only(Table(path, Reading(), lenient=True)).columns["score"].tolist() == ["oops", 0.5]
+    assert "row 0, column score: 'oops' is not a number" in refused(path)

@@ -8,6 +8,7 @@ batches (DESIGN 3, I1 and I2a). Only records carry time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -133,14 +134,18 @@ def profile_rows(
     if plan is None:
         refusals = [Refusal(at, DropReason.UNKNOWN_MODEL, "", model) for at in range(n)]
     elif n:
-        version = named([None] * n if rows.version is None else rows.version.tolist())
+        refusals = _unfit_outputs(rows, model) if kind == "predictions" else []
+        at = np.delete(np.arange(n), [refusal.at for refusal in refusals])
+        if refusals:
+            rows, ids = rows.take(at), None if ids is None else [ids[i] for i in at.tolist()]
+        version = named([None] * at.size if rows.version is None else rows.version.tolist())
         words, unfit = None, list[Unfit]()
         if ids is not None:
-            words, unfit = identify(as_text(ids), [plan], np.zeros(n, dtype=np.int64))
+            words, unfit = identify(as_text(ids), [plan], np.zeros(at.size, dtype=np.int64))
         arrivals = Arrivals(
-            at=np.arange(n),
+            at=at,
             models=(model,),
-            model=np.zeros(n, dtype=np.int64),
+            model=np.zeros(at.size, dtype=np.int64),
             ts=rows.ts,
             append=None,
             identity=words,
@@ -151,10 +156,30 @@ def profile_rows(
     state.next[kind] = first + n
     outputs = _advance(state, arrivals, refusals, kind=kind, before=before, caught_up=caught_up, consumed=n)
     if refusals:
-        at = [refusal.at for refusal in refusals]
-        places: dict[int, Record] = {i: PlainRecord("rows", state.source, first + i, -1, None, None) for i in at}
+        places: dict[int, Record] = {
+            refusal.at: PlainRecord("rows", state.source, first + refusal.at, -1, None, None) for refusal in refusals
+        }
         outputs.extend(dead_letters(places, refusals, payload=False))
     return state, outputs
+
+
+def _unfit_outputs(rows: Rows, model: str) -> list[Refusal]:
+    """Rows whose score or value is no finite number: a record with such a one is refused, and so is a row."""
+    found: dict[int, Refusal] = {}
+    for name in ("value", "score"):
+        column = rows.columns.get(name)
+        if column is None:
+            continue
+        for at in np.flatnonzero(np.isinf(column)) if column.dtype.kind == "f" else range(len(column)):
+            value = column[at]
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                wrong = f"{name}: expected a number, got {type(value).__name__}"
+                found[int(at)] = Refusal(int(at), DropReason.SCHEMA, wrong, model)
+            elif math.isinf(value):
+                found[int(at)] = Refusal(int(at), DropReason.NON_FINITE, name, model)
+    return [found[at] for at in sorted(found)]
 
 
 def _check(state: ProfilingState, batch: Batch) -> None:

@@ -203,3 +203,18 @@ def test_columns_of_a_table_of_another_kind_are_wrong_or_levels() -> None:
     assert (table["age", "missing"], table["wrong_type", ""], table["unknown", ""]) == (3, 2, 2)
     assert (table["grade", "1"], table["grade", "missing"], table["grade", "unseen"]) == (1, 1, 1)
     assert REFERENCES["first"].table.width == sent(outputs)[0].width
+
+
+def test_a_row_whose_score_is_no_finite_number_is_dropped_as_a_record_is() -> None:
+    scores = np.array([0.5, np.inf, "high", None, True, -np.inf, 0.25], dtype=object)
+    ids = [f"id{i}" for i in range(scores.size)]
+    rows = Rows(ts=np.full(scores.size, BEGIN), columns={"score": scores, "age": np.full(scores.size, 40.0)})
+    state, outputs = profile_rows(start(CONTROL, SOURCE), rows, CONTROL, "credit", ids=ids)
+    letters = [json.loads(out.value or b"") for out in outputs if out.topic == "dead-letter"]
+    assert (state.consumed, state.applied, state.drops["schema"], state.drops["non_finite"]) == (7, 3, 2, 2)
+    assert sorted((letter["offset"], letter["reason"]) for letter in letters) == [
+        (1, "non_finite"), (2, "schema"), (4, "schema"), (5, "non_finite"),
+    ]  # fmt: skip
+    rows = Rows(ts=np.full(2, BEGIN), columns={"score": np.array([np.inf, 0.5])})
+    state, _ = profile_rows(state, rows, CONTROL, "credit", ids=["new", "id0"])
+    assert (state.applied, state.drops["non_finite"], state.drops["duplicate"]) == (3, 3, 1)
