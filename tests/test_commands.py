@@ -213,3 +213,10 @@ def test_a_file_that_cannot_be_written_is_one_line_and_exit_two(tripline: Run, t
         ran = tripline(*arguments)
         assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
         assert "cannot be written" in ran.err
+
+
+def test_what_features_leaves_out_of_a_backtest_is_not_missing(tripline: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "history.csv", rows(60, start=START, seed=2))
+    ran = tripline("backtest", "history.csv", "--model", "m", "--features", "age")
+    assert (ran.code, ran.err) == (0, "")
+    assert "no incident" in ran.out

@@ -6,9 +6,12 @@ import json as jsonlib
 import sys
 from pathlib import Path
 
+import msgspec
+
 from detectors.references import Reference, loads
 from schemas.alerts import AlertState, Incident
 from schemas.errors import ReferenceFileError
+from schemas.layouts import Layout
 from streamer import spans
 from streamer.applying import targets
 from streamer.backtesting import Backtest, kinds_of, run
@@ -17,7 +20,7 @@ from streamer.commands.written import folder_for, write
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded, Model, load
 from streamer.core.wording import moved
-from streamer.tables import Reading, Table, reading_of
+from streamer.tables import OUTPUTS, Reading, Table, reading_of
 
 #: Members of an incident that the timeline names; `--json` has all.
 SHOWN = 8
@@ -49,6 +52,10 @@ def backtest(
     if json is not None and str(json) != "-":
         folder_for(json)
     table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known)
+    if reading.features:
+        # Who selects wants to watch the selection: the rest is not missing.
+        layout = _watching(layout, [*table.features, *OUTPUTS])
+        known = [name for name in known if name in layout.monitored]
     _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
     text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
@@ -98,6 +105,12 @@ def tell(found: Backtest, *, pane: int) -> None:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items() if count)
     if dropped:
         console.print(f"dropped: {dropped}")
+
+
+def _watching(layout: Layout, names: list[str]) -> Layout:
+    """The layout with these features alone tested."""
+    monitored = tuple(name for name in layout.monitored if name in names)
+    return msgspec.structs.replace(layout, monitored=monitored, monitors=max(1, len(layout.views) * len(monitored)))
 
 
 def _note(table: Table, known: list[str]) -> None:
