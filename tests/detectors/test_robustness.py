@@ -212,3 +212,9 @@ def test_any_budget_gives_a_verdict(panes: int) -> None:
 def test_the_clusters_a_rule_needs_grow_with_the_habit() -> None:
     needed = [rules.clusters_needed(share) for share in (0.0, 0.001, 0.01, 0.05, 0.1, 0.4)]
     assert needed == [3, 3, 7, 13, 19, 101]
+
+
+def test_columns_of_different_lengths_are_refused_by_name() -> None:
+    builder = ReferenceBuilder("m", "features")
+    with pytest.raises(ValueError, match="y: 3 values for 4 rows"):
+        builder.survey(Rows(ts=np.arange(4), columns={"x": np.zeros(4), "y": np.zeros(3)}))
