@@ -31,9 +31,10 @@ def sample_findings(
 ) -> tuple[list[ConfigurationError], list[ConfigurationError]]:
     """Errors and warnings about a file of events, one JSON a line."""
     try:
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+        numbered = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), start=1) if line.strip()]
     except OSError as error:
         return [ConfigurationError(f"cannot be read: {error.strerror}", file=str(path))], []
+    lines = [line for _, line in numbered]
     if not lines:
         return [ConfigurationError("has no events", file=str(path))], []
     outputs, state = _counted(loaded, layouts, references, lines)
@@ -42,7 +43,7 @@ def sample_findings(
     warnings = [
         ConfigurationError(
             f"would be dropped: {letter.reason}" + (f": {letter.detail}" if letter.detail else ""),
-            file=str(path), line=letter.offset + 1, path=letter.model,
+            file=str(path), line=numbered[letter.offset][0], path=letter.model,
         )
         for letter in refused[:SHOWN]
     ]  # fmt: skip

@@ -165,6 +165,14 @@ def test_check_tries_a_sample(tripline: Run, tmp_path: Path) -> None:
     assert "agee is in 1 events, but not in the reference" in ran.out
 
 
+def test_check_counts_the_empty_lines_of_a_sample(tripline: Run, tmp_path: Path) -> None:
+    good = '{"feature_set":"m","ts":1736121600000,"features":{"age":41,"country":"FR"}}\n'
+    (tmp_path / "events.jsonl").write_text(good + "\n\n" + '{"feature_set":"m","ts":1,"features":{}}\n' + good)
+    ran = tripline("check", "--sample", "events.jsonl")
+    assert (ran.code, "events.jsonl:4: m: warning: would be dropped: schema" in ran.out) == (0, True)
+    assert "events.jsonl:0" not in ran.out
+
+
 def test_check_refuses_a_sample_of_which_nothing_would_count(tripline: Run, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("{oops\n{}\n")
     ran = tripline("check", "--sample", "events.jsonl")
