@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detectors.bins import Binner, FeatureSpec
     from detectors.building import ReferenceBuilder
     from detectors.catalogue import DETECTORS, RULES, STATISTICS
+    from detectors.charts.adaptive import build_adaptive
     from detectors.charts.losses import LossReference, build_losses, learn_losses
     from detectors.profiles import Table
     from detectors.references import Reference, dumps, loads
@@ -44,6 +45,7 @@ _PLACES = {
     "ScopeResult": "results",
     "ScopeState": "states",
     "Table": "profiles",
+    "build_adaptive": "charts.adaptive",
     "build_losses": "charts.losses",
     "build_scope": "scopes",
     "dumps": "references",
@@ -78,6 +80,7 @@ __all__ = [
     "ScopeResult",
     "ScopeState",
     "Table",
+    "build_adaptive",
     "build_losses",
     "build_scope",
     "dumps",

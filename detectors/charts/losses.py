@@ -249,9 +249,7 @@ def build_losses(
         epsilon=epsilon,
         slack=np.ones(fraction.shape) if strict else 1.0 + epsilon[:, None] / fraction,
         third=np.array([one.m3 if tempered else (0.0, 0.0) for one in references]).reshape(-1, 2).T,
-        cap=mixture.cap_of(budget=budget, share=shares, struck=struck, bets=STEPS.size)
-        if capped
-        else np.full(rate.size, np.inf),
+        cap=mixture.cap_of(budget=budget if capped else 0.0, share=shares, struck=struck, bets=STEPS.size),
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.charts.bets import CAP_FROM_BUDGET, RESTING_SHARE
+from detectors.charts.bets import CAP_FROM_BUDGET, LARGEST_STEP, RESTING_SHARE
 from detectors.charts.tempered import LARGEST_R
 from schemas.errors import ConfigurationError, FormatError
 
@@ -96,12 +96,14 @@ def entry(*, budget: float, fraction: Floats, tolerance: Floats, n: Floats, kapp
 def cap_of(*, budget: float, share: Floats, struck: int, bets: int) -> Floats:
     """A third of the way to the limit, per pane: a thousand copies of one row must not page. share, result: (M,).
 
+    No cap, but a finite step, under 500 panes of budget.
+
     >>> cap_of(budget=8640.0, share=np.array([1.0]), struck=1, bets=3).round(2), cap_of(
     ...     budget=100.0, share=np.array([1.0]), struck=1, bets=3)
-    (array([3.39]), array([inf]))
+    (array([3.39]), array([600.]))
     """
     if budget < CAP_FROM_BUDGET:
-        return np.full(share.shape, np.inf)
+        return np.full(share.shape, LARGEST_STEP)
     return np.asarray(np.log(np.maximum(budget / (struck * share), 1.0) * bets) / 3.0)
 
 

@@ -23,7 +23,7 @@ INFORMATION = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 RUNS, PANES, SEED = 800, 8_000, 34
 GRID = np.arange(0.0, 25.0, 0.02)
 
-HEAD = '''"""Limits of the adaptive chart: `python -m loadtest.detect.thresholds --write` makes this file; do not edit it.
+HEAD = '''"""Limits of the adaptive chart: `python -m loadtest.detect.thresholds --write` makes this file, not you.
 
 Rows: budget A in panes; columns: x = n·p(1 − p) of a pane.
 """
