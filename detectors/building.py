@@ -69,9 +69,9 @@ class ReferenceBuilder:
 
     def survey(self, rows: Rows) -> None:
         """First pass: take in a chunk, in the order of the table."""
-        for name, column in rows.columns.items():
-            if len(column) != len(rows):
-                raise ValueError(f"{name}: {len(column)} values for {len(rows)} rows")
+        for name, cells in rows.columns.items():
+            if len(cells) != len(rows):
+                raise ValueError(f"{name}: {len(cells)} values for {len(rows)} rows")
         numbers = np.arange(self._seen, self._seen + len(rows), dtype=np.int64)
         self._seen += len(rows)
         kept = self._kept(rows)
