@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from detectors.building import ReferenceBuilder
     from detectors.catalogue import DETECTORS, RULES, STATISTICS
     from detectors.charts.adaptive import build_adaptive
+    from detectors.charts.calibration import CalibrationReference, build_calibration, learn_calibration
     from detectors.charts.losses import LossReference, build_losses, learn_losses
     from detectors.profiles import Table
     from detectors.references import Reference, dumps, loads
@@ -32,6 +33,7 @@ _PLACES = {
     "Absorbed": "results",
     "Alarm": "results",
     "Binner": "bins",
+    "CalibrationReference": "charts.calibration",
     "Cleared": "results",
     "DETECTORS": "catalogue",
     "FeatureSpec": "bins",
@@ -46,11 +48,13 @@ _PLACES = {
     "ScopeState": "states",
     "Table": "profiles",
     "build_adaptive": "charts.adaptive",
+    "build_calibration": "charts.calibration",
     "build_losses": "charts.losses",
     "build_scope": "scopes",
     "dumps": "references",
     "jensen_shannon": "statistics.jensen_shannon",
     "ks": "statistics.ks",
+    "learn_calibration": "charts.calibration",
     "learn_losses": "charts.losses",
     "load_state": "scopes",
     "loads": "references",
@@ -70,6 +74,7 @@ __all__ = [
     "Absorbed",
     "Alarm",
     "Binner",
+    "CalibrationReference",
     "Cleared",
     "FeatureSpec",
     "LossReference",
@@ -81,11 +86,13 @@ __all__ = [
     "ScopeState",
     "Table",
     "build_adaptive",
+    "build_calibration",
     "build_losses",
     "build_scope",
     "dumps",
     "jensen_shannon",
     "ks",
+    "learn_calibration",
     "learn_losses",
     "load_state",
     "loads",

@@ -42,6 +42,7 @@ DETECTORS: dict[str, str] = {
     "distribution": "tempered Shiryaev–Roberts mixture over panes of counts (detectors/charts/tempered.py)",
     "losses": "error rate or any loss in [0, 1] against a learned rate (detectors/charts/losses.py)",
     "adaptive": "the same without a reference, or with a small one (detectors/charts/adaptive.py)",
+    "calibration": "whether scores still mean the same frequencies (detectors/charts/calibration.py)",
 }
 
 RULES: dict[str, str] = {
