@@ -101,8 +101,8 @@ def main() -> None:
     size = sum(len(event.value or b"") for event in events) / len(events)
     assert state.applied == len(events), state.drops
     print(
-        f"{np.median(costs):.2f} µs of CPU per event (least {min(costs):.2f}, p90 {np.quantile(costs, 0.9):.2f}); batches of {options.batch}, "
-        f"events of {size:.0f} bytes, {sent / len(events):.0f} bytes out per event"
+        f"{np.median(costs):.2f} µs of CPU per event (least {min(costs):.2f}, p90 {np.quantile(costs, 0.9):.2f}); "
+        f"batches of {options.batch}, events of {size:.0f} bytes, {sent / len(events):.0f} bytes out per event"
     )
     if options.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(30)
