@@ -24,6 +24,8 @@ from streamer.kafka.stages import Counts, Sensor, Stage
 
 #: How far this worker's `control` may lag behind another one's.
 _CONTROL_LAG_S = 10.0
+#: How many times longer a batch waits to be full while there is more in the log.
+_BEHIND = 5.0
 
 
 class Status(Enum):
@@ -217,7 +219,7 @@ class Task:
             return 1.0
         chosen = self._next_intake()
         if chosen is not None:
-            return max(0.0, chosen.since + self._linger() - now)
+            return max(0.0, chosen.since + self._linger(chosen) - now)
         if self.stage.pending(self._state):
             return 0.0
         return max(0.0, self._last_batch + self._settings.tick_ms / 1000 - now) if self.stage.ticks else 1.0
@@ -271,13 +273,16 @@ class Task:
         return min(waiting, key=lambda intake: intake.head_ms)
 
     def _due(self, intake: Intake, now: float) -> bool:
-        if intake.rows >= self._rows or now >= intake.since + self._linger():
+        if intake.rows >= self._rows or now >= intake.since + self._linger(intake):
             return True
         return self._boundary is not None and intake.tail_ms >= self._boundary
 
-    def _linger(self) -> float:
+    def _linger(self, intake: Intake) -> float:
         """Seconds: longer where few rows come, for a small batch costs as much as a large one."""
         short = self._settings.linger_ms / 1000
+        if self.stage.ticks and not intake.caught_up:
+            # The next fetch brings more.
+            return short * _BEHIND
         if not self.stage.ticks or self._pace * short >= self._settings.slow_rows:
             return short
         return max(short, self._settings.slow_linger_ms / 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,13 +85,13 @@ class Deaf:
 class Bench:
     """A ready task with a slow ledger, and what it said."""
 
-    def __init__(self, stage: Noting | None = None) -> None:
+    def __init__(self, stage: Noting | None = None, settings: KafkaSettings = SETTINGS) -> None:
         self.stage, self.ledger = stage or Noting(), Slow()
         self.failures: list[Exception] = []
         self.freed = 0
         self.control = Control()
         self.task = Task(
-            SETTINGS,
+            settings,
             self.stage,  # type: ignore[arg-type]
             partition=0,
             ledger=self.ledger,
@@ -144,6 +145,18 @@ async def test_a_new_task_writes_its_position_before_anything_comes() -> None:
     await bench.commit()
     assert [batch.records for batch in bench.stage.batches] == [[]]
     assert len(bench.ledger.written) == 1
+
+
+@pytest.mark.parametrize(("caught_up", "waits_s"), [(True, 0.1), (False, 0.5)])
+async def test_a_part_of_a_batch_waits_longer_while_there_is_more_in_the_log(caught_up: bool, waits_s: float) -> None:
+    bench = Bench(settings=replace(SETTINGS, slow_rows=0))
+    first_tick(bench)
+    await bench.commit()
+    bench.feed(0, 1, now=100.1)
+    bench.task.intakes["predictions"].caught_up = caught_up
+    assert bench.task.wait(now=100.1) == pytest.approx(waits_s)
+    assert bench.task.offer(now=100.1 + waits_s - 0.01) is None
+    assert bench.task.offer(now=100.1 + waits_s + 0.01) is not None
 
 
 async def test_few_rows_linger_and_many_do_not() -> None:
