@@ -96,7 +96,6 @@ def layout_of(
         hold_ms=model.hold,
         timezone=model.timezone or reference.timezone,
         segments=tuple(model.segments),
-        marginals=tuple(model.marginals),
         views=views,
         monitored=monitored,
         monitors=max(1, len(views) * len(monitored)),
@@ -138,7 +137,7 @@ def views_of(model: configuration.Model, reference: Reference, *, most: int) -> 
 
     At most `most`, those with the most reference rows first.
     """
-    columns = {"version", *model.segments, *model.marginals}
+    columns = {"version", *model.segments}
     own = [view for view in reference.views if view.column in columns]
     own.sort(key=lambda view: (-reference.views[view].n, view))
     return (View(), *sorted(own[: most - 1]))

@@ -255,7 +255,6 @@ class Model(Section):
     hold: Duration = 3_600_000
     timezone: Zone | None = Field(default=None, description="The reference's otherwise.")
     segments: Annotated[list[Name], Field(max_length=2)] = []
-    marginals: list[Name] = []
     false_alarms: FalseAlarms = Field(
         default=spans.Budget(1.0, 30 * 86_400_000), description="For every feature, segment and detector together."
     )
@@ -281,11 +280,9 @@ class Model(Section):
         names = [policy.name for policy in self.retrain]
         if len(set(names)) < len(names):
             raise ValueError(f"retrain policies need different names, got {', '.join(names)}")
-        both = sorted(set(self.segments) & set(self.marginals)) or (
-            sorted({s for s in self.segments if self.segments.count(s) > 1})
-        )
-        if both:
-            raise ValueError(f"{both[0]} is named twice in segments and marginals")
+        twice = sorted({s for s in self.segments if self.segments.count(s) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice in segments")
         return self
 
 

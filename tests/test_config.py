@@ -80,7 +80,7 @@ def test_every_error_is_found_at_once_with_its_line() -> None:
         ("expect: {age: {rnge: [0, 1]}}", "4: models.m.expect.age.rnge: is not a key that is known here"),
         ("expect: {age: {range: [3, 1]}}", "4: models.m.expect.age: range must be [low, high], low at most high"),
         ("max_alert_age: 3", "4: models.m.max_alert_age: needs a unit, for instance 3s or 3m, got 3"),
-        ("marginals: [a]\n    segments: [a]", "2: models.m: a is named twice in segments and marginals"),
+        ("segments: [a, a]", "2: models.m: a is named twice in segments"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(text: str, expected: str) -> None:

@@ -72,7 +72,7 @@ def reading_from(model: Model) -> Reading:
     return Reading(
         mapping=dict(model.table.mapping),
         features=tuple(model.table.features),
-        segments=(*model.segments, *model.marginals),
+        segments=tuple(model.segments),
         every=model.table.every,
         start=model.table.start,
         header=model.table.header,
