@@ -1,0 +1,410 @@
+"""What is counted of predictions whose outcome is known: one flat vector of int64 per cell and outcome pane.
+
+Everything adds under `+`, and a row's sign may be −1, so that a correction takes the old outcome out and puts the new
+one in. Scores stand in bins as fine as the calibration chart's own (every .25 logit, and the reference's quantiles),
+so performance, calibration and both charts are read from the same counts. Sums are fixed point.
+
+Why one table for all kinds of model: a section that a kind does not have is empty, and nothing else differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.bins import FeatureSpec
+from detectors.charts.calibration_map import GRID, MOST, expit
+from detectors.profiles import BUCKETS, bucket_of
+from detectors.references import Reference
+from schemas.errors import ConfigurationError
+from schemas.layouts import Layout
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+#: Σp, Σp² and Σpy are integers of 2**-30; losses and a regression's moments of 2**-20, its higher ones of 2**-10.
+SCORE_BITS, LOSS_BITS, FOURTH_BITS = 30, 20, 10
+#: More classes than this share one distribution of delays; more than the second have no table who-was-taken-for-whom.
+MOST_DELAYS, MOST_CONFUSED, MOST_CLASSES = 8, 16, 100
+#: A regression's errors and values beyond so many scales (some sd of the predictions) are clipped, and counted.
+CLIP = 64.0
+#: The ranks of a multiclass prediction that are looked at.
+RANKS = 5
+#: Columns of the score bins.
+N, Y, P, PP, PY = range(5)
+_PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("negative", "positive"))
+_NEGATIVE, _POSITIVE = frozenset(pair[0] for pair in _PAIRS), frozenset(pair[1] for pair in _PAIRS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeSpec:
+    """How outcomes of a model are read and counted.
+
+    classes: of two, (negative, positive); a code is an index into them. edges: of the score, bins (a, b]. probability:
+    the score is one (calibration and proper losses mean something); otherwise it only ranks. centre, scale: of a
+    regression's values, by which its fixed-point sums are taken.
+    """
+
+    kind: Literal["binary", "multiclass", "regression"]
+    classes: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    probability: bool = True
+    centre: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JoinedRows:
+    """Predictions with their outcomes; arrays (n,).
+
+    score: rounded to float32, NaN none. label: code of the predicted class, −1 none, len(classes) one that is not among
+    them (see `label_codes`). value: a regression's prediction, NaN none. outcome: code of the true class, −1 none;
+    truth: a regression's outcome, NaN none. delay_ms: outcome less prediction time. sign: 1, or −1 to take a row out
+    again, as it went in. ranks (n, 5): codes of the most probable classes, −1 where there is none.
+    """
+
+    score: Floats
+    label: Ints
+    value: Floats
+    outcome: Ints
+    truth: Floats
+    delay_ms: Ints
+    sign: Ints
+    ranks: Ints | None = None
+
+    def __len__(self) -> int:
+        return int(self.sign.size)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        score: Floats | None = None,
+        label: Ints | None = None,
+        value: Floats | None = None,
+        outcome: Ints | None = None,
+        truth: Floats | None = None,
+        delay_ms: Ints | None = None,
+        ranks: Ints | None = None,
+    ) -> JoinedRows:
+        """Rows of the columns that there are.
+
+        >>> len(JoinedRows.of(score=np.array([0.1, 0.8]), outcome=np.array([0, 1])))
+        2
+        """
+        n = next(len(one) for one in (outcome, truth) if one is not None)
+        none, nothing = np.full(n, -1, np.int64), np.full(n, np.nan)
+        return cls(
+            score=nothing if score is None else score.astype(np.float32).astype(np.float64),
+            label=none if label is None else label,
+            value=nothing if value is None else value,
+            outcome=none if outcome is None else outcome,
+            truth=nothing if truth is None else truth,
+            delay_ms=np.zeros(n, np.int64) if delay_ms is None else delay_ms,
+            sign=np.ones(n, np.int64),
+            ranks=ranks,
+        )
+
+
+@dataclass(frozen=True)
+class OutcomeTable:
+    """Where things stand in the vector.
+
+    n: predictions with an outcome (index 0); expected: predictions that could get one (index 1). delay: 64 logarithmic
+    buckets per class (one set for all beyond 8 classes). margins (classes, 3): of rows with a predicted label, right,
+    predicted, actual. outside: labels that are no class. confusion (predicted, actual): up to 16 classes. top (2): rows
+    with ranks, those with the truth in the first five. bins (bins, 5): n, Σy, Σp, Σp², Σpy by score; y is 1 for the
+    positive class, or, of more than two classes, for a right label. losses (2, 2): Σ and Σ² of log loss, of Brier.
+    errors (12): of a regression, see `tabulate_outcomes`.
+
+    >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
+    >>> table.width, table.bins
+    (155, slice(141, 151, None))
+    """
+
+    spec: OutcomeSpec
+    n: int = field(default=0, init=False)
+    expected: int = field(default=1, init=False)
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.spec.classes)
+
+    @cached_property
+    def delays(self) -> int:
+        """How many distributions of delays there are."""
+        return self.classes if 0 < self.classes <= MOST_DELAYS else 1
+
+    @cached_property
+    def _places(self) -> dict[str, slice]:
+        classes, scored = self.classes, self.spec.kind != "regression"
+        confused = classes * classes if classes <= MOST_CONFUSED else 0
+        sizes = {
+            "delay": self.delays * BUCKETS,
+            "margins": 3 * classes,
+            "outside": 1 if classes else 0,
+            "confusion": confused,
+            "top": 2 if self.spec.kind == "multiclass" else 0,
+            "bins": 5 * (len(self.spec.edges) + 1) if scored else 0,
+            "losses": 4 if scored else 0,
+            "errors": 0 if scored else 12,
+        }
+        ends = np.cumsum([2, *sizes.values()]).tolist()
+        return {name: slice(*span) for name, span in zip(sizes, pairwise(ends), strict=True)}
+
+    @property
+    def delay(self) -> slice:
+        """Delays by class."""
+        return self._places["delay"]
+
+    @property
+    def margins(self) -> slice:
+        """Right, predicted and actual of each class."""
+        return self._places["margins"]
+
+    @property
+    def outside(self) -> slice:
+        """Predicted labels that are no class; they are wrong."""
+        return self._places["outside"]
+
+    @property
+    def confusion(self) -> slice:
+        """Predicted class by actual class."""
+        return self._places["confusion"]
+
+    @property
+    def top(self) -> slice:
+        """Rows with ranks, and with the truth among the first five."""
+        return self._places["top"]
+
+    @property
+    def bins(self) -> slice:
+        """Score bins."""
+        return self._places["bins"]
+
+    @property
+    def losses(self) -> slice:
+        """Σ and Σ² of log loss and of Brier's."""
+        return self._places["losses"]
+
+    @property
+    def errors(self) -> slice:
+        """Sums of a regression."""
+        return self._places["errors"]
+
+    @cached_property
+    def width(self) -> int:
+        """Length of the vector."""
+        return int(self.errors.stop)
+
+    @cached_property
+    def edges(self) -> Floats:
+        """Edges of the score bins."""
+        return np.array(self.spec.edges, dtype=np.float64)
+
+
+def outcome_spec(reference: Reference, layout: Layout) -> OutcomeSpec | None:
+    """How outcomes of a layout's model are counted; None when the reference knows no output to compare them with.
+
+    A reference with more than 100 levels of `label`, and no `score`, is such a one. `ConfigurationError` when
+    `layout.positive` is none of the two classes.
+    """
+    score, label, value = (reference.spec(name) for name in ("score", "label", "value"))
+    levels = tuple(label.levels) if label is not None else ()
+    if len(levels) > MOST_CLASSES or (len(levels) > 2 and score is None and label is None):
+        return None
+    if len(levels) > 2:
+        return OutcomeSpec(kind="multiclass", classes=tuple(sorted(levels)), edges=_edges(score), probability=True)
+    if score is not None or levels:
+        classes = _two(levels, positive=layout.positive, model=layout.model)
+        probability = score is None or (score.low >= 0.0 and score.high <= 1.0)
+        edges = _edges(score) if probability else _ranking_edges(score)
+        return OutcomeSpec(kind="binary", classes=classes, edges=edges, probability=probability)
+    if value is None:
+        return None
+    centre, scale = _regression_scale(value)
+    return OutcomeSpec(kind="regression", centre=centre, scale=scale)
+
+
+def class_codes(spec: OutcomeSpec, texts: Sequence[str | None]) -> Ints:
+    """Codes of outcomes as texts (`level_text`); −1 for what is none of the classes, and for None.
+
+    Where the two classes are words for no and yes, their likes are taken too.
+
+    >>> class_codes(OutcomeSpec(kind="binary", classes=("0", "1")), ["1", "yes", "False", "maybe", None])
+    array([ 1,  1,  0, -1, -1])
+    """
+    codes = _codes(spec)
+    of = {text: codes.get(text, codes.get(text.lower(), -1)) if text is not None else -1 for text in set(texts)}
+    return np.fromiter(map(of.__getitem__, texts), dtype=np.int64, count=len(texts))
+
+
+def label_codes(spec: OutcomeSpec, texts: Sequence[str | None]) -> Ints:
+    """Codes of predicted labels: −1 for None, len(classes) for one that is no class (it is counted as wrong).
+
+    >>> label_codes(OutcomeSpec(kind="multiclass", classes=("a", "b", "c")), ["b", "z", None])
+    array([ 1,  3, -1])
+    """
+    missing = np.fromiter((text is None for text in texts), dtype=np.bool_, count=len(texts))
+    codes = class_codes(spec, texts)
+    return np.where((codes < 0) & ~missing, len(spec.classes), codes)
+
+
+def tabulate_outcomes(table: OutcomeTable, rows: JoinedRows, group: Ints, groups: int) -> Ints:
+    """Tables of `groups` cells, (groups, width); group (n,) says which cell a row belongs to.
+
+    A prediction without a label is given that of a score of at least ½, where the score is a probability. errors: n,
+    clipped, then with e the error and u the truth from the centre, in scales: Σe, Σ|e|, Σe², Σu, Σu² in 2**-20, and
+    Σe⁴, Σu³, Σu⁴, Σe²u, Σe²u² in 2**-10. Predictions without an outcome are counted by `expected_rows`.
+
+    >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
+    >>> rows = JoinedRows.of(score=np.array([0.25, 0.75, 0.75]), outcome=np.array([0, 1, 0]))
+    >>> found = tabulate_outcomes(table, rows, np.zeros(3, np.int64), 1)[0]
+    >>> found[table.n], found[table.bins].reshape(2, 5)[:, :2].tolist(), found[table.margins].reshape(2, 3).tolist()
+    (np.int64(3), [[1, 0], [2, 1]], [[1, 1, 2], [1, 2, 1]])
+    """
+    spec, sign = table.spec, rows.sign
+    counts = np.zeros((groups, table.width), dtype=np.int64)
+    flat, at = counts.reshape(-1), group * table.width
+    np.add.at(flat, at + table.n, sign)
+    of_class = np.maximum(rows.outcome, 0) if table.delays > 1 else 0
+    bucket = of_class * BUCKETS + bucket_of(rows.delay_ms.astype(np.float64))
+    np.add.at(flat, at + table.delay.start + bucket, sign)
+    if spec.kind == "regression":
+        _tabulate_errors(table, rows, flat, at)
+    else:
+        _tabulate_classes(table, rows, flat, at)
+    return counts
+
+
+def expected_rows(table: OutcomeTable, counts: Ints) -> Ints:
+    """Tables (groups, width) that say nothing but how many predictions could get an outcome: counts (groups,)."""
+    found = np.zeros((counts.size, table.width), dtype=np.int64)
+    found[:, table.expected] = counts
+    return found
+
+
+def _tabulate_classes(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Ints) -> None:
+    spec, classes = table.spec, table.classes
+    scored = np.isfinite(rows.score)
+    label = rows.label
+    if spec.kind == "binary" and spec.probability:
+        label = np.where((label < 0) & scored, (rows.score >= 0.5).astype(np.int64), label)
+    here = np.flatnonzero((label >= 0) & (rows.outcome >= 0))
+    said, true, sign, place = label[here], rows.outcome[here], rows.sign[here], at[here]
+    inside = said < classes
+    margins = place + table.margins.start
+    np.add.at(flat, (margins + 3 * said)[said == true], sign[said == true])
+    np.add.at(flat, (margins + 3 * said + 1)[inside], sign[inside])
+    np.add.at(flat, margins + 3 * true + 2, sign)
+    np.add.at(flat, (place + table.outside.start)[~inside], sign[~inside])
+    if table.confusion.start < table.confusion.stop:
+        np.add.at(flat, (place + table.confusion.start + classes * said + true)[inside], sign[inside])
+    if rows.ranks is not None and table.top.start < table.top.stop:
+        ranked = np.flatnonzero((rows.ranks[:, 0] >= 0) & (rows.outcome >= 0))
+        hit = (rows.ranks[ranked] == rows.outcome[ranked, None]).any(axis=1)
+        np.add.at(flat, at[ranked] + table.top.start, rows.sign[ranked])
+        np.add.at(flat, (at[ranked] + table.top.start + 1)[hit], rows.sign[ranked][hit])
+    y = rows.outcome if spec.kind == "binary" else (label == rows.outcome).astype(np.int64)
+    known = np.flatnonzero(scored & (rows.outcome >= 0) & ((label >= 0) | (spec.kind == "binary")))
+    _tabulate_scores(table, rows.score[known], y[known], rows.sign[known], flat=flat, at=at[known])
+
+
+def _tabulate_scores(table: OutcomeTable, score: Floats, y: Ints, sign: Ints, *, flat: Ints, at: Ints) -> None:
+    place = at + table.bins.start + 5 * np.searchsorted(table.edges, score, side="left")
+    np.add.at(flat, place + N, sign)
+    np.add.at(flat, place + Y, sign * y)
+    if not table.spec.probability:
+        return
+    p = np.clip(score, 0.0, 1.0)
+    np.add.at(flat, place + P, sign * _fixed(p, SCORE_BITS))
+    np.add.at(flat, place + PP, sign * _fixed(p * p, SCORE_BITS))
+    np.add.at(flat, place + PY, sign * y * _fixed(p, SCORE_BITS))
+    # A sure score that is wrong costs 36 nats, as elsewhere: the least number that 1 − p can hold.
+    least = np.finfo(np.float64).eps
+    right = np.clip(np.where(y == 1, p, 1.0 - p), least, 1.0)
+    for i, loss in enumerate((-np.log(right), (p - y) ** 2)):
+        np.add.at(flat, at + table.losses.start + 2 * i, sign * _fixed(loss, LOSS_BITS))
+        np.add.at(flat, at + table.losses.start + 2 * i + 1, sign * _fixed(loss * loss, LOSS_BITS))
+
+
+def _tabulate_errors(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Ints) -> None:
+    spec = table.spec
+    here = np.flatnonzero(np.isfinite(rows.value) & np.isfinite(rows.truth))
+    sign, place = rows.sign[here], at[here] + table.errors.start
+    raw = (rows.value[here] - rows.truth[here]) / spec.scale, (rows.truth[here] - spec.centre) / spec.scale
+    e, u = (np.clip(one, -CLIP, CLIP) for one in raw)
+    clipped = ((np.abs(raw[0]) > CLIP) | (np.abs(raw[1]) > CLIP)).astype(np.int64)
+    np.add.at(flat, place, sign)
+    np.add.at(flat, place + 1, sign * clipped)
+    e2, u2 = e * e, u * u
+    for i, term in enumerate((e, np.abs(e), e2, u, u2)):
+        np.add.at(flat, place + 2 + i, sign * _fixed(term, LOSS_BITS))
+    for i, term in enumerate((e2 * e2, u2 * u, u2 * u2, e2 * u, e2 * u2)):
+        np.add.at(flat, place + 7 + i, sign * _fixed(term, FOURTH_BITS))
+
+
+def _fixed(values: Floats, bits: int) -> Ints:
+    return np.rint(np.ldexp(values, bits)).astype(np.int64)
+
+
+def _two(levels: tuple[str, ...], *, positive: str, model: str) -> tuple[str, str]:
+    """(negative, positive) of at most two known classes; what is not known is guessed from words for yes and no."""
+    if len(levels) < 2:
+        known = levels[0] if levels else (positive or "1")
+        pair = next((pair for pair in _PAIRS if known.lower() in pair), None)
+        if pair is None:  # one class with a name: the other is "0"
+            levels = ("0", known)
+            positive = positive or known
+        else:
+            other = pair[1] if known.lower() == pair[0] else pair[0]
+            levels = (known, other if known == known.lower() else other.capitalize())
+    ordered = sorted(levels)
+    if positive and positive not in ordered:
+        raise ConfigurationError(
+            f"positive: {positive!r} is none of the classes {ordered}", path=f"models.{model}.outcomes"
+        )
+    chosen = positive or next((level for level in ordered if level.lower() in _POSITIVE), ordered[-1])
+    return ordered[0] if chosen == ordered[1] else ordered[1], chosen
+
+
+def _codes(spec: OutcomeSpec) -> dict[str, int]:
+    codes = {text: code for code, text in enumerate(spec.classes)}
+    if spec.kind == "binary" and all(text.lower() in _NEGATIVE | _POSITIVE for text in spec.classes):
+        # Which of the two is positive was decided before: (`1`, `0`) stays so, and `no` is then what `0` is.
+        for code, text in enumerate(spec.classes):
+            for like in _NEGATIVE if text.lower() in _NEGATIVE else _POSITIVE:
+                codes.setdefault(like, code)
+    return codes
+
+
+def _edges(score: FeatureSpec | None) -> tuple[float, ...]:
+    """Edges of a probability: every .25 logit from −8 to 8, and the reference's quantiles."""
+    grid = expit(np.arange(-MOST, MOST + GRID / 2, GRID))
+    quantiles = np.array(score.edges if score is not None else ())
+    inside = quantiles[(quantiles > 0.0) & (quantiles < 1.0)]
+    return tuple(np.unique(np.concatenate((grid, inside))).tolist())
+
+
+def _ranking_edges(score: FeatureSpec | None) -> tuple[float, ...]:
+    """Edges of a score that only ranks: the reference's quantiles, and three more between two of them."""
+    if score is None:
+        return ()
+    corners = np.array([score.low, *score.edges, score.high])
+    between = [np.linspace(a, b, 4, endpoint=False) for a, b in pairwise(corners.tolist())]
+    return tuple(np.unique(np.concatenate([*between, [score.high]])).tolist())
+
+
+def _regression_scale(value: FeatureSpec) -> tuple[float, float]:
+    """Centre and scale of predictions, from the reference's quantiles; the scale is a power of two."""
+    edges = np.array(value.edges) if value.edges else np.array([value.low, value.high])
+    low, middle, high = (float(edges[int(share * (edges.size - 1))]) for share in (0.16, 0.5, 0.84))
+    spread = (high - low) / 2.0 or (value.high - value.low) or abs(middle) or 1.0
+    return middle, float(np.ldexp(1.0, round(float(np.log2(spread)))))
