@@ -54,7 +54,10 @@ class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds on what data can make grow; what exceeds them goes to `__other__` and is counted."""
+    """Bounds on what data can make grow; what exceeds them goes to `__other__` and is counted.
+
+    pending_rows: predictions of one partition that may wait for an outcome; further ones are not joined.
+    """
 
     versions: int = 16
     segment_values: int = 64
@@ -63,6 +66,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     event_bytes: int = 1_000_000
     nesting: int = 32
     string_length: int = 256
+    pending_rows: int = 5_000_000
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     monitors: M, the configured number of monitors (views × monitored, capacity included).
     false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
     partition: the partition of `profiles` that carries the model.
+    horizon_ms: how long after its prediction an outcome counts; 0: outcomes are not joined. outcome_pane_ms: the bucket
+    of prediction time of outcomes; maturity_ms: how long after its end charts take it.
+    early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
+    two classes; "": the one of `1`, `true`, `yes`, else the last in order.
     """
 
     model: str
@@ -113,6 +121,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     duplicates_window: int = 100_000
     partition: int = 0
     limits: Limits = Limits()
+    early_outcome_wait_ms: int = 600_000
+    positive: str = ""
 
     @property
     def id(self) -> str:

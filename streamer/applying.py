@@ -10,7 +10,7 @@ import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ from streamer.core.records import Output
 
 #: How far ahead of a model's time a new layout begins, at least: this, and two panes.
 AHEAD_MS = 120_000
+#: Labels of a model that has learned no other delay are judged at most so long after their pane.
+MATURITY_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,7 @@ def layout_of(
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
         limits=Limits(**bounds),
+        **_outcomes(model),
     )
 
 
@@ -242,6 +245,21 @@ def _from(last: Layout, target: Layout, *, time: int, since: int | None) -> int:
     return -(-earliest // step) * step
 
 
+def _outcomes(model: configuration.Model) -> dict[str, Any]:
+    """Fields of a layout that say how outcomes are joined; none where the model has no outcomes."""
+    outcomes = model.outcomes
+    if outcomes is None:
+        return {}
+    maturity = outcomes.maturity
+    return {
+        "outcome_pane_ms": outcomes.pane,
+        "maturity_ms": min(outcomes.horizon // 7, MATURITY_MS) if maturity is None else maturity,
+        "horizon_ms": outcomes.horizon,
+        "early_outcome_wait_ms": outcomes.early_outcome_wait,
+        "positive": outcomes.positive or "",
+    }
+
+
 def _expectations(expect: configuration.Expectations) -> tuple[Expectation, ...]:
     rules = [
         Expectation(
@@ -274,6 +292,8 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
             faults.append(loaded.fault(*where, "range", message="is for numbers; the feature is categorical"))
         elif rule.levels is not None and spec.kind != "categorical":
             faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
+    if model.outcomes is not None and kind_of(model, reference) != "predictions":
+        faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
     for i, pattern in enumerate(model.ignore):
         if not fnmatch.filter(features, pattern):
             faults.append(

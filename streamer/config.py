@@ -17,7 +17,9 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -27,6 +29,7 @@ from streamer import spans
 from streamer.complaints import complaints
 from streamer.config_fields import (
     Beside,
+    ClassName,
     Condition,
     Duration,
     DurationOrOff,
@@ -44,6 +47,7 @@ from streamer.config_fields import (
     off_or,
     place_to_start,
     policies,
+    section_or_off,
 )
 from streamer.documents import Document, parse, read
 
@@ -171,6 +175,9 @@ class LimitsSection(Section):
     nesting: Annotated[Int, Field(ge=4, le=500)] = Limits().nesting
     string_length: Annotated[Int, Field(ge=1)] = Limits().string_length
     duplicates_window: Annotated[Int, Field(ge=0)] = Field(default=100_000, description="Ids remembered per partition.")
+    pending_rows: Annotated[Int, Field(ge=0, le=100_000_000)] = Field(
+        default=Limits().pending_rows, description="Predictions per partition that may wait for an outcome."
+    )
 
 
 class MappingSection(Section):
@@ -232,6 +239,33 @@ class Retrain(Section):
     approval_expires: Duration = 86_400_000
 
 
+class Outcomes(Section):
+    """Labels that come later: how long they are waited for, and when they are judged."""
+
+    horizon: Duration = Field(default=7 * 86_400_000, description="How long after its prediction an outcome counts.")
+    maturity: Duration | None = Field(
+        default=None,
+        description="Delay after which charts take a pane's labels; otherwise a seventh of the horizon, at most a day.",
+    )
+    pane: Pane = Field(default=3_600_000, description="The bucket of prediction time; a multiple of the model's pane.")
+    early_outcome_wait: Duration = Field(
+        default=600_000, description="How much sooner than its prediction an outcome may be appended."
+    )
+    positive: ClassName | None = Field(default=None, description="The positive of two classes; otherwise 1, true, yes.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Outcomes:
+        if self.horizon < self.pane:
+            raise ValueError(
+                f"horizon must be at least the outcome pane ({spans.words(self.pane)}), got {spans.words(self.horizon)}"
+            )
+        if self.maturity is not None and self.maturity > self.horizon:
+            raise ValueError(
+                f"maturity must be at most the horizon ({spans.words(self.horizon)}), got {spans.words(self.maturity)}"
+            )
+        return self
+
+
 class TableSection(Section):
     """How `backtest` reads this model's tables; the command line's options come first."""
 
@@ -272,8 +306,22 @@ class Model(Section):
     runbook: str = ""
     links: dict[str, str] = {}
     severity: Name = "page"
+    outcomes: Annotated[
+        Outcomes | None,
+        BeforeValidator(section_or_off, json_schema_input_type=Outcomes | Literal["off"] | None),
+    ] = Field(default=None, description="Outcomes are joined where this section stands, with its defaults if empty.")
     max_alert_age: DurationOrOff = Field(default=86_400_000, description="Older transitions are recorded, not posted.")
     table: TableSection = TableSection()
+
+    @field_validator("outcomes")
+    @classmethod
+    def _whole_panes(cls, outcomes: Outcomes | None, info: ValidationInfo) -> Outcomes | None:
+        pane = info.data.get("pane")
+        if outcomes is not None and pane is not None and outcomes.pane % pane:
+            raise ValueError(
+                f"pane must be a multiple of the model's pane ({spans.words(pane)}), got {spans.words(outcomes.pane)}"
+            )
+        return outcomes
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:

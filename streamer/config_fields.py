@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Strict, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, WithJsonSchema
 
+from detectors.rows import level_text
 from streamer import spans
 
 
@@ -26,6 +27,11 @@ def many(value: object) -> object:
 def policies(value: object) -> object:
     """One policy or a list of them; none for `off`."""
     return [] if value is None or value == "off" else many(value)
+
+
+def section_or_off(value: object) -> object:
+    """A section; one that is there without a line in it has its defaults, `off` is none."""
+    return {} if value is None else None if value == "off" else value
 
 
 def place_to_start(text: object) -> object:
@@ -77,6 +83,10 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _level(value: object) -> object:
+    return level_text(value) if isinstance(value, bool | int | float) else value
+
+
 Int: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict()]
 Flag: TypeAlias = Annotated[bool, Strict()]
@@ -84,6 +94,10 @@ Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 Server: TypeAlias = Annotated[str, AfterValidator(_server)]
+#: A class as outcomes name it: `1` and `true` may stand without quotes.
+ClassName: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=256), BeforeValidator(_level, json_schema_input_type=str | int | bool)
+]
 #: A path in the file is relative to the file.
 Beside: TypeAlias = Annotated[str, AfterValidator(_beside)]
 Duration: TypeAlias = Annotated[int, BeforeValidator(spans.duration), WithJsonSchema(_DURATION_SCHEMA)]

@@ -46,6 +46,22 @@ def test_a_layout_says_what_the_file_says(tmp_path: Path) -> None:
     assert (layout.views, layout.monitored, layout.monitors) == ((View(),), ("age", "country"), 2)
 
 
+@pytest.mark.parametrize(
+    ("more", "horizon", "maturity", "pane"),
+    [
+        ("", 0, 0, 3_600_000),
+        ("outcomes: {}", 7 * 86_400_000, 86_400_000, 3_600_000),
+        ("outcomes: {horizon: 7h, pane: 2h}", 25_200_000, 3_600_000, 7_200_000),
+        ("outcomes: {maturity: 2d}", 7 * 86_400_000, 2 * 86_400_000, 3_600_000),
+    ],
+)
+def test_maturity_is_a_seventh_of_the_horizon_and_a_day_at_most_where_nothing_else_is_said(
+    tmp_path: Path, more: str, horizon: int, maturity: int, pane: int
+) -> None:
+    layout = layout_of(tmp_path, f"    kind: predictions\n    {more}\n")
+    assert (layout.horizon_ms, layout.maturity_ms, layout.outcome_pane_ms) == (horizon, maturity, pane)
+
+
 def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
     assert layout_of(tmp_path, "    ignore: [coun*]\n").monitored == ("age",)
 
@@ -56,6 +72,7 @@ def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
         ("    ignore: [agee]\n", "tripline.yaml:5: models.m.ignore[0]: no feature is 'agee', did you mean `age`?"),
         ("    ignore: ['*']\n", "tripline.yaml:5: models.m.ignore: leaves no feature to be tested"),
         ("    expect: {agee: {}}\n", "tripline.yaml:5: models.m.expect.agee: is not in the reference, did you mean"),
+        ("    outcomes: {}\n", "tripline.yaml:5: models.m.outcomes: are for predictions; this is a feature set"),
         ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
         ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),
         ("    false_alarms: 1 per 5h\n", "tripline.yaml:5: models.m.false_alarms: must be at most one in ten panes"),

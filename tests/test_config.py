@@ -81,11 +81,36 @@ def test_every_error_is_found_at_once_with_its_line() -> None:
         ("expect: {age: {range: [3, 1]}}", "4: models.m.expect.age: range must be [low, high], low at most high"),
         ("max_alert_age: 3", "4: models.m.max_alert_age: needs a unit, for instance 3s or 3m, got 3"),
         ("segments: [a, a]", "2: models.m: a is named twice in segments"),
+        ("outcomes: {horizon: 30m}", "4: models.m.outcomes: horizon must be at least the outcome pane (1h), got 30m"),
+        ("outcomes: {pane: 7m}", "4: models.m.outcomes: pane must be a multiple of the model's pane (5m), got 7m"),
+        ("outcomes: {pane: 1m}", "4: models.m.outcomes: pane must be a multiple of the model's pane (5m), got 1m"),
+        ("outcomes: {horizon: 2h, maturity: 1d}", "4: models.m.outcomes: maturity must be at most the horizon (2h)"),
+        ("outcomes: {horizn: 2h}", "4: models.m.outcomes.horizn: is not a key that is known here, did you mean"),
+        ("outcomes: 7d", "4: models.m.outcomes: must be a mapping, got '7d'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(text: str, expected: str) -> None:
     [found] = errors_of(model(text))
     assert found.startswith("tripline.yaml:" + expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "horizon", "positive"),
+    [
+        ("outcomes: {}", 7 * 86_400_000, None),
+        ("outcomes:", 7 * 86_400_000, None),
+        ("outcomes: {horizon: 2d, positive: 1}", 2 * 86_400_000, "1"),
+        ("outcomes: {positive: true}", 7 * 86_400_000, "true"),
+    ],
+)
+def test_outcomes_are_joined_where_their_section_stands(text: str, horizon: int, positive: str | None) -> None:
+    outcomes = load_text(model(text)).config.models["m"].outcomes
+    assert outcomes is not None
+    assert (outcomes.horizon, outcomes.positive, outcomes.maturity) == (horizon, positive, None)
+
+
+def test_outcomes_are_not_joined_without_their_section() -> None:
+    assert [load_text(model(text)).config.models["m"].outcomes for text in ("", "outcomes: off")] == [None, None]
 
 
 def test_a_key_that_is_written_twice_is_an_error() -> None:
