@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from schemas.alerts import Alert, AuditRecord, Incident
-from schemas.control import Cluster, ReferenceHead
+from schemas.control import Cluster, InputMapping, ReferenceHead
 from schemas.envelopes import TYPES
 from schemas.events import DeadLetter, FeatureRow, Outcome, Prediction
 from schemas.layouts import Layout
@@ -38,10 +38,11 @@ CHANNELS: tuple[Channel, ...] = (
     Channel("outcomes", "What became of predictions.", (Outcome,), JSON, "the prediction's id", ours=False),
     Channel(
         "control",
-        "What is in force: partition counts, layouts, references (their chunks are raw bytes) and approvals.",
-        (Cluster, Layout, ReferenceHead, Approval),
+        "What is in force: partition counts, layouts, mappings, references (their chunks are raw bytes), approvals.",
+        (Cluster, Layout, InputMapping, ReferenceHead, Approval),
         JSON,
-        "cluster, layout|<model>|<from_ms>, reference|<id>|head, reference|<id>|<i>, or approval|<trigger id>",
+        "cluster, layout|<model>|<from_ms>, mapping|<input>|<from_ms>, reference|<id>|head, reference|<id>|<i>, or "
+        "approval|<trigger id>",
         ours=False,
         kept="compact",
     ),

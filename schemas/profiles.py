@@ -17,23 +17,32 @@ from schemas.errors import FormatError
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-PROFILES_FORMAT = 1
+#: 2: rows of marginal tables.
+PROFILES_FORMAT = 2
 DISTRIBUTION, OUTCOME = 0, 1
 
 _LIMITS = np.array([1 << (7 * k) for k in range(1, 10)], dtype=np.uint64)
 
 
 class DeltaRow(msgspec.Struct, array_like=True, frozen=True):
-    """Which (pane, cell) a row of a delta's table belongs to. late: decided by the source, per record (DESIGN 3)."""
+    """Which (pane, cell) a row of a delta's table belongs to. late: decided by the source, per record (DESIGN 3).
+
+    marginal: the column whose table it is a row of, `segment` its one value; "" for a row of the cells. A row of a
+    marginal table holds events that the rows of the cells hold too: they are no further events.
+    """
 
     pane: int
     version: str
     segment: tuple[str, ...]
     late: bool = False
+    marginal: str = ""
 
 
 class Extra(msgspec.Struct, array_like=True, frozen=True):
-    """A named count beside the table (`unseen` level, `unknown` feature, `wrong_type`); the 64 smallest by hash."""
+    """A named count beside the table (`unseen` level, `unknown` feature, `wrong_type`); the 64 smallest by hash.
+
+    `folded`: events of the row's pane whose value in column `feature` was one of too many for one delta.
+    """
 
     row: int
     kind: str

@@ -75,10 +75,21 @@ class CellCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: int
 
 
+class MarginalCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Events of one version with one value of a marginal column in a window, late ones included."""
+
+    column: str
+    version: str
+    value: str
+    n: int
+
+
 class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What happened in `[start, end)` (ms) of a model. Key on Kafka: `model|start|revision`.
 
     revision: 0 at the close; late events make further ones, with `late_n` so far. end may span many empty panes.
+    cells: of the first two segment columns, crossed; each event is in one of them. marginals: of each further column by
+    itself; each event is in one row of every column.
     quantiles: `delay_ms` and `latency_ms` p50 and p99; rates: `error`, `unknown_feature`, `wrong_type`.
     """
 
@@ -96,3 +107,4 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     rates: dict[str, float] = {}
     provisional: bool = False
     findings: list[str] = []
+    marginals: list[MarginalCount] = []
