@@ -9,6 +9,7 @@ of stream are named so; by the largest of the four moves (DETECTION's first rule
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial
@@ -80,10 +81,8 @@ def find(
     if learned.kinds[local] != "shape":
         step = max(1, (pane - onset + 1) // _SAMPLES)
         mu = float(np.mean([profile(at)[direction] for at in range(onset, pane + 1, step)]))
-        q = float(learned.q[local])
-        deviation = (q * (1.0 - q)) ** 0.5
-        expected = min(max(q + deviation * mu, 0.0), 1.0)
-        size = min(max(expected + deviation * moved, 0.0), 1.0)
+        expected = share(learned, local, mu=mu, moved=0.0)
+        size = share(learned, local, mu=mu, moved=moved)
         width *= (size * (1.0 - size)) ** 0.5
         low, high, unit = max(0.0, size - width), min(1.0, size + width), "share"
         note = f"share {expected:.4g} in the reference"
@@ -105,6 +104,14 @@ def find(
         effective_n=n / deff,
         note=note,
     )
+
+
+def share(learned: Learned, local: int, *, mu: float, moved: float) -> float:
+    """Share of a level or of a rare kind where its direction, number `local`, has moved by `moved` from `mu`."""
+    q = float(learned.q[local])
+    deviation = math.sqrt(q * (1.0 - q))
+    expected = min(max(q + deviation * mu, 0.0), 1.0)
+    return min(max(expected + deviation * moved, 0.0), 1.0)
 
 
 def raw_shift(spec: FeatureSpec, counts: Ints, moved: float) -> float | None:

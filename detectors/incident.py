@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors import budget, evidence, resolve, rules, seasonality
+from detectors import budget, evidence, resolve, rules, seasonality, shapes
 from detectors.charts import tempered
-from detectors.results import THE_MODEL, Absorbed, Alarm, Cleared
+from detectors.results import THE_MODEL, Absorbed, Alarm, Cleared, Look
 from detectors.states import RuleKey, ScopeState
 from schemas.alerts import Evidence, Reason
 
@@ -46,6 +46,7 @@ class Decision:
     cleared: tuple[Cleared, ...] = ()
     opened: bool = False
     resolved: bool = False
+    looks: tuple[Look, ...] = ()
 
 
 def within(scope: Scope, state: ScopeState) -> Bools:
@@ -115,7 +116,7 @@ def decide(
         np.where(inside, 0.0, tick.value), prior=scope.prior, budget=scope.budget, discovered=int(state.member.sum())
     )
     watches, clear = _observe(scope, state, tick)
-    state = state._replace(watches=watches)
+    state, looks = _look(scope, state._replace(watches=watches), tick, start=start)
     absorbed: list[Absorbed] = []
     if listed.size or renewed.size:
         found = [
@@ -145,7 +146,7 @@ def decide(
         until = start + (1 + layout.cooldown_panes) * layout.pane_ms
         state = state._replace(open=False, opened_at=-1, cooldown_until=until)
     decision = Decision(
-        alarms=tuple(alarms), absorbed=tuple(absorbed), cleared=cleared, opened=opened, resolved=resolved
+        alarms=tuple(alarms), absorbed=tuple(absorbed), cleared=cleared, opened=opened, resolved=resolved, looks=looks
     )
     return state, decision
 
@@ -233,6 +234,31 @@ def _observe(scope: Scope, state: ScopeState, tick: tempered.Tick) -> tuple[reso
     )
 
 
+def _look(scope: Scope, state: ScopeState, tick: tempered.Tick, *, start: int) -> tuple[ScopeState, tuple[Look, ...]]:
+    """How the members' changes have gone on."""
+    trails, bets = state.trails, scope.bets
+    if trails.direction.size == 0:
+        return state, ()
+    owners = bets.direction_monitor[trails.direction]
+    trails, shape, last = shapes.observe(
+        trails,
+        shift=tick.shift[trails.direction],
+        n=tick.n[owners].astype(np.float64),
+        deff=bets.deff[trails.direction],
+        clear_for=scope.layout.clear_for,
+    )
+    mu = scope.mu(start)
+    looks = []
+    for at in np.flatnonzero(shape).tolist():
+        m, direction = int(owners[at]), int(trails.direction[at])
+        learned, local = scope.monitors.learned[m], direction - int(bets.direction_start[m])
+        moved = float(last[at])
+        if learned.kinds[local] != "shape":
+            moved = evidence.share(learned, local, mu=float(mu[direction]), moved=moved)
+        looks.append(Look(*divmod(m, len(scope.monitored)), shapes.SHAPES[shape[at]], moved))
+    return state._replace(trails=trails), tuple(looks)
+
+
 def _monitors_of(scope: Scope, watches: resolve.Watches) -> Ints:
     return scope.bets.direction_monitor[watches.direction]
 
@@ -251,9 +277,12 @@ def _join(
     owner = scope.bets.direction_monitor
     watches = state.watches
     sizes: dict[int, float] = {}
+    new_members: dict[int, tuple[float, float]] = {}
     for finding in found:
         watched = int(np.sum(owner[watches.direction] == owner[finding.winner]))
         pair = {finding.winner: finding.winner_moved, finding.direction: finding.moved}
+        if not state.member[owner[finding.winner]]:
+            new_members[finding.direction] = (finding.moved, float(finding.n))
         new = [(direction, size) for direction, size in pair.items() if direction not in watches.direction]
         sizes |= dict(new[: max(0, WATCHED - watched)])
     directions = np.array(list(sizes), dtype=np.int64)
@@ -270,6 +299,16 @@ def _join(
             sizes=np.maximum(np.abs(np.array(list(sizes.values()), dtype=float)), least),
             restart=watches.direction[np.isin(owner[watches.direction], monitors)],
         ),
+        trails=_followed(scope, state.trails, new_members),
+    )
+
+
+def _followed(scope: Scope, trails: shapes.Trails, new: dict[int, tuple[float, float]]) -> shapes.Trails:
+    if not new:
+        return trails
+    directions = np.array(list(new), dtype=np.int64)
+    return shapes.follow(
+        trails, directions=directions, first=np.array(list(new.values())), tolerance=scope.bets.epsilon[directions]
     )
 
 
@@ -302,7 +341,10 @@ def _clear(
     well[[view * features + feature for view, feature in alarmed if 0 <= feature < features]] = False
     member = state.member & ~well
     gone = np.flatnonzero(np.isin(scope.bets.direction_monitor, np.flatnonzero(well)))
-    state = state._replace(met=met, member=member, watches=resolve.drop(state.watches, gone))
+    kept = ~np.isin(state.trails.direction, gone)
+    state = state._replace(
+        met=met, member=member, watches=resolve.drop(state.watches, gone), trails=shapes.drop(state.trails, kept)
+    )
     after = {(view, feature) for view, feature, _ in met}
     after |= {divmod(m, features) for m in np.flatnonzero(member).tolist()} if features else set()
     whole = sorted((set(before) | by_chart) - after)

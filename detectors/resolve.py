@@ -87,17 +87,29 @@ def observe(watches: Watches, *, shift: Floats, n: Floats, deff: Floats, clear_f
     """
     if watches.direction.size == 0:
         return watches, np.zeros(0, dtype=bool)
-    here = n > 0
     need = events_needed(watches.size, deff)
-    newest = watches.ring[:, 0]
-    full = (newest[:, 1] >= need / PARTS) & (newest[:, 2] >= clear_for / PARTS)
-    ring = np.where((full & here)[:, None, None], np.roll(watches.ring, 1, axis=1), watches.ring)
-    ring[full & here, 0] = 0.0
-    ring[:, 0] += np.where(here[:, None], np.stack([shift, n, np.ones_like(n)], axis=1), 0.0)
-    sums = np.cumsum(ring, axis=1)  # (K, BLOCKS, 3) over the newest blocks
-    enough = (sums[:, :, 1] >= need[:, None]) & (sums[:, :, 2] >= clear_for)
-    window = sums[np.arange(need.size), np.argmax(enough, axis=1)]
+    ring = pushed(watches.ring, shift=shift, n=n, need=need, panes=clear_for)
+    window, enough = last_window(ring, need=need, panes=clear_for)
     h = QUANTILE * np.sqrt(deff / np.maximum(window[:, 1], 1.0))
     mean = np.abs(window[:, 0]) / np.maximum(window[:, 1], 1.0)
-    clear = enough.any(axis=1) & (mean + h <= watches.size / 2.0)
+    clear = enough & (mean + h <= watches.size / 2.0)
     return replace(watches, ring=ring), clear
+
+
+def pushed(ring: Floats, *, shift: Floats, n: Floats, need: Floats, panes: int) -> Floats:
+    """Rings (K, BLOCKS, 3) after one pane; one without events (n = 0) adds nothing. need: events of a window."""
+    here = n > 0
+    newest = ring[:, 0]
+    full = (newest[:, 1] >= need / PARTS) & (newest[:, 2] >= panes / PARTS)
+    ring = np.where((full & here)[:, None, None], np.roll(ring, 1, axis=1), ring)
+    ring[full & here, 0] = 0.0
+    ring[:, 0] += np.where(here[:, None], np.stack([shift, n, np.ones_like(n)], axis=1), 0.0)
+    return ring
+
+
+def last_window(ring: Floats, *, need: Floats, panes: int) -> tuple[Floats, Bools]:
+    """Sums (K, 3) over the fewest newest blocks that hold `need` events and `panes` panes, and whether there are."""
+    sums = np.cumsum(ring, axis=1)  # (K, BLOCKS, 3) over the newest blocks
+    enough = (sums[:, :, 1] >= need[:, None]) & (sums[:, :, 2] >= panes)
+    found = np.asarray(enough.any(axis=1))
+    return sums[np.arange(need.size), np.argmax(enough, axis=1)], found

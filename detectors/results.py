@@ -45,6 +45,18 @@ class Cleared(NamedTuple):
     reason: Reason
 
 
+class Look(NamedTuple):
+    """How the change of a member has gone on since its first alarm.
+
+    shape: `step`, `ramp` or `block` (see `shapes`). size_now: over the last panes, in the unit of its evidence's size.
+    """
+
+    view: int
+    feature: int
+    shape: str
+    size_now: float
+
+
 class Absorbed(NamedTuple):
     """An alarm that opens nothing, with the reason: `IN_COOLDOWN` or `PROVISIONAL`."""
 
@@ -62,7 +74,8 @@ class ScopeResult:
     value: Σ w·R in panes, before an alarm sets it back; limit: what it must reach to alarm alone, A/v, and A for a
     member. n: events; effective_n: n over the design effect. visible_change: in reference sd, nan when there is none
     within a day, and then visible_panes says how many panes at least it would take (0: unknown, or within a day).
-    alarms: hard rules first, then the strongest. opened, resolved: the incident's edges.
+    alarms: hard rules first, then the strongest. looks: of members that have been watched for long enough; of those
+    that clear in this pane too. opened, resolved: the incident's edges.
     """
 
     start: int
@@ -79,3 +92,4 @@ class ScopeResult:
     cleared: tuple[Cleared, ...] = ()
     opened: bool = False
     resolved: bool = False
+    looks: tuple[Look, ...] = ()

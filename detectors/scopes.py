@@ -34,6 +34,7 @@ from detectors.results import (
     Absorbed,
     Alarm,
     Cleared,
+    Look,
     ScopeResult,
 )
 from detectors.states import ScopeState, save_state
@@ -49,6 +50,7 @@ __all__ = [
     "Absorbed",
     "Alarm",
     "Cleared",
+    "Look",
     "Scope",
     "ScopeResult",
     "ScopeState",
@@ -306,6 +308,7 @@ def _result(
         cleared=verdict.cleared,
         opened=verdict.opened,
         resolved=verdict.resolved,
+        looks=verdict.looks,
     )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from detectors.charts.bets import Bets
 from detectors.charts.tempered import PASSAGES, Charts
 from detectors.resolve import BLOCKS, Watches
+from detectors.shapes import Trails
 from schemas.errors import FormatError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -49,6 +50,7 @@ class ScopeState(NamedTuple):
     last_rows: end of the last pane with events. carried (2, 2, M), expected: events that rules have not judged yet.
     day, day_n, day_panes: today's events and non-empty panes per view (V,); typical_n, typical_panes: a whole day's.
     visible, visible_panes (V × F,): follow from those; not saved, nor are the blocks, which follow from the scope.
+    trails: how the members' changes have gone on since their first alarms.
     """
 
     charts: Charts
@@ -70,6 +72,7 @@ class ScopeState(NamedTuple):
     begun: int = -1
     last_rows: int = -1
     day: int = -1
+    trails: Trails = Trails.none()
 
 
 def blocks_of(bets: Bets) -> tuple[Block, ...]:
@@ -158,6 +161,12 @@ def load_state(fresh: ScopeState, blocks: dict[str, bytes]) -> ScopeState:
         begun=head.begun,
         last_rows=head.last_rows,
         day=head.day,
+        trails=Trails(
+            direction=np.concatenate([one.trails.direction for one in unpacked] or [fresh.trails.direction]),
+            first=np.concatenate([one.trails.first for one in unpacked] or [fresh.trails.first]),
+            least=np.concatenate([one.trails.least for one in unpacked] or [fresh.trails.least]),
+            ring=np.concatenate([one.trails.ring for one in unpacked] or [fresh.trails.ring]),
+        ),
     )
 
 
@@ -194,6 +203,9 @@ class _Monitors(msgspec.Struct, array_like=True):
     watched: bytes
     sizes: bytes
     rings: bytes  # zlib: mostly zeros
+    trailed: bytes = b""
+    trail_firsts: bytes = b""
+    trail_rings: bytes = b""  # zlib
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +214,7 @@ class _Unpacked:
     member: Bools
     carried: Ints
     watches: Watches
+    trails: Trails
 
 
 class _Format(msgspec.Struct, array_like=True):
@@ -228,6 +241,8 @@ def _pack(state: ScopeState, block: Block) -> _Monitors:
     charts, bets, monitors = state.charts, slice(*block.bets), slice(*block.monitors)
     alive = charts.since[bets] > 0
     here = slice(*np.searchsorted(state.watches.direction, block.directions).tolist())
+    gone_on = slice(*np.searchsorted(state.trails.direction, block.directions).tolist())
+    trails = state.trails
     return _Monitors(
         format=STATE_FORMAT,
         r=charts.r[bets].astype("<f8").tobytes(),
@@ -244,6 +259,9 @@ def _pack(state: ScopeState, block: Block) -> _Monitors:
         watched=state.watches.direction[here].astype("<i8").tobytes(),
         sizes=state.watches.size[here].astype("<f8").tobytes(),
         rings=zlib.compress(state.watches.ring[here].astype("<f8").tobytes(), 1),
+        trailed=trails.direction[gone_on].astype("<i8").tobytes(),
+        trail_firsts=np.column_stack([trails.first, trails.least])[gone_on].astype("<f8").tobytes(),
+        trail_rings=zlib.compress(trails.ring[gone_on].astype("<f8").tobytes(), 1),
     )
 
 
@@ -271,10 +289,10 @@ def _unpack(saved: _Monitors, block: Block) -> _Unpacked:
         depth=_array(saved.depth, "<f4", size, name).astype(np.float32),
     )
     direction = np.frombuffer(saved.watched, "<i8").astype(np.int64)
-    try:
-        rings = zlib.decompressobj().decompress(saved.rings, direction.size * BLOCKS * 24 + 1)
-    except zlib.error as error:
-        raise FormatError(f"state of a scope, block {name}: {error}") from error
+    rings = _rings(saved.rings, direction.size, name)
+    trailed = np.frombuffer(saved.trailed, "<i8").astype(np.int64)
+    trail_rings = _rings(saved.trail_rings, trailed.size, name) if trailed.size else b""
+    firsts = _array(saved.trail_firsts, "<f8", trailed.size * 3, name).reshape(-1, 3).astype(np.float64)
     carried = _array(saved.carried, "<i8", 4 * monitors, name).reshape(2, 2, monitors)
     member = np.unpackbits(_array(saved.member, "u1", (monitors + 7) // 8, name).astype(np.uint8), count=monitors)
     return _Unpacked(
@@ -286,7 +304,20 @@ def _unpack(saved: _Monitors, block: Block) -> _Unpacked:
             size=_array(saved.sizes, "<f8", direction.size, name).astype(np.float64),
             ring=_array(rings, "<f8", direction.size * BLOCKS * 3, name).reshape(-1, BLOCKS, 3).astype(np.float64),
         ),
+        trails=Trails(
+            direction=trailed,
+            first=firsts[:, :2],
+            least=firsts[:, 2],
+            ring=_array(trail_rings, "<f8", trailed.size * BLOCKS * 3, name).reshape(-1, BLOCKS, 3).astype(np.float64),
+        ),
     )
+
+
+def _rings(raw: bytes, count: int, name: str) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(raw, count * BLOCKS * 24 + 1)
+    except zlib.error as error:
+        raise FormatError(f"state of a scope, block {name}: {error}") from error
 
 
 def _array(raw: bytes, kind: str, size: int, name: str) -> npt.NDArray[np.float64]:
