@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -14,8 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectors.rows import level_text
+from detectors.rows import NO_TIME, as_levels, level_text
 from schemas.errors import TriplineError
+from streamer.formats.lenient import as_float
+from streamer.table_tally import Tally
 
 #: float64, NaN missing, ±inf kept; or object, str or None; or int64 ms.
 Kind: TypeAlias = Literal["number", "text", "time"]
@@ -24,7 +27,15 @@ Chunk: TypeAlias = dict[str, Column]
 
 CHUNK_ROWS = 65_536
 #: What numbers' columns call nothing. In text columns only the empty string is: NA is a country.
-NULLS = ["", "NA", "N/A", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "?", "#N/A", "-nan"]
+NULLS = [
+    "", "NA", "N/A", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "NONE", "?", "#N/A", "#NA", "-nan",
+    "-NaN", "n/a", "na", "N.A.", "n.a.", "<NA>", "<na>", "NaT", "nil", "NIL", "-", "--", ".", "1.#QNAN", "-1.#IND",
+]  # fmt: skip
+#: A column is of numbers when so many of its values are, of those that are something.
+MOSTLY = 0.99
+#: Types of a number or of nothing in JSON; nothing else is one.
+_NUMBERS = {int, float, type(None)}
+_PLAIN_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 class TableError(TriplineError):
@@ -36,7 +47,7 @@ class TableError(TriplineError):
 @dataclass
 class TableFile:
     """A file that was looked at: its columns in order, and what each is. Of texts: skip, lines before the data;
-    delimiter, between its columns; arff, it is one.
+    delimiter, between its columns; arff, it is one; wordy, columns of numbers with words among the first rows.
     """
 
     path: Path
@@ -45,6 +56,7 @@ class TableFile:
     skip: int = 0
     delimiter: str = ","
     arff: bool = False
+    wordy: set[str] = field(default_factory=set)
 
 
 def unpacked(path: Path) -> IO[bytes]:
@@ -68,7 +80,9 @@ def refuse_repeated(path: Path, names: Sequence[str]) -> None:
 
 
 def levels_of(numbers: Column) -> Column:
-    """Numbers as level names; each different number is turned once."""
+    """Numbers, and words among them, as level names; each different number is turned once."""
+    if numbers.dtype == object:
+        return np.array([*as_levels(numbers), None], dtype=object)[:-1]
     unique, place = np.unique(numbers, return_inverse=True)
     names = np.array([*(level_text(float(x)) for x in unique), None], dtype=object)[:-1]
     return names[place]
@@ -83,8 +97,11 @@ def arrow_kind(kind: pa.DataType) -> Kind:
     return "time" if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else "text"
 
 
-def as_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> Column:
-    """An arrow array as a column of the wanted kind."""
+def as_column(array: Any, kind: Kind, name: str, *, first: int, lenient: bool, tally: Tally) -> Column:
+    """An arrow array as a column of the wanted kind. Times that are null are `NO_TIME`.
+
+    Words where numbers are wanted are counted, and missing, or kept when lenient.
+    """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if pa.types.is_dictionary(array.type) and kind != "text":
@@ -93,13 +110,11 @@ def as_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -
         if arrow_kind(array.type) == "text":
             times = written_times(array)
             return as_texts(array) if times is None else times
-        if array.null_count:
-            row = first + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-            raise TableError(f"{table.path}: row {row}, column {name}: the time is missing")
-        return np.asarray(array.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), dtype=np.int64)
+        times = array.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).fill_null(NO_TIME)
+        return np.asarray(times, dtype=np.int64)
     if kind == "number":
         if arrow_kind(array.type) == "text":
-            return as_numbers(as_texts(array), table, name, first)
+            return numbers_of(array.cast(pa.string()), name, first=first, keep=lenient, tally=tally)
         return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
     if arrow_kind(array.type) == "number" and not pa.types.is_integer(array.type):
         return levels_of(np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)))
@@ -120,26 +135,72 @@ def as_texts(array: Any) -> Column:
     return texts
 
 
-def as_numbers(texts: Column, table: TableFile, name: str, first: int) -> Column:
-    """Texts as numbers; one that is none is an error that names its row."""
-    numbers = np.empty(len(texts), dtype=np.float64)
-    for at, text in enumerate(texts):
-        if text is None or text.strip() in NULLS:
-            numbers[at] = np.nan
+def is_number(text: str) -> bool:
+    """Whether a text is a number as Python writes them, without underscores.
+
+    >>> [is_number(text) for text in ("1", "+1e5", " .5 ", "nan", "1_000", "1,5", "")]
+    [True, True, True, True, False, False, False]
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def numbers_of(array: Any, name: str, *, first: int, keep: bool, tally: Tally | None) -> Column:
+    """Texts of a CSV as numbers. Words among them are counted; they are missing, or kept: then the array has objects.
+
+    first: the row of the first of them.
+    """
+    trimmed = pc.utf8_trim_whitespace(array)
+    plain = pc.match_substring_regex(trimmed, _PLAIN_NUMBER).fill_null(False)
+    numbers = pc.if_else(plain, trimmed, pa.scalar(None, pa.string())).cast(pa.float64())
+    found = np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+    odd = np.flatnonzero(~np.asarray(plain.to_numpy(zero_copy_only=False), dtype=bool))
+    words: dict[int, str] = {}
+    for at, text in zip(odd.tolist(), trimmed.take(pa.array(odd)).to_pylist(), strict=True):
+        if text is None or text in NULLS:
             continue
-        try:
-            numbers[at] = float(text)
-        except ValueError:
-            raise no_number(table, first + at, name, text) from None
-    return numbers
+        if is_number(text):
+            found[at] = float(text)
+        else:
+            words[at] = text
+    if not words:
+        return found
+    if tally is not None:
+        row, value = next(iter(words.items()))
+        tally.word(name, len(words), row=first + row, value=value)
+    if not keep:
+        return found
+    column: Column = found.astype(object)
+    column[list(words)] = list(words.values())
+    return column
 
 
-def no_number(table: TableFile, row: int, name: str, value: object) -> TableError:
-    """The error for a value in a column of numbers."""
-    return TableError(
-        f"{table.path}: row {row}, column {name}: {value!r} is not a number, but the column's first rows are; "
-        f"mend the row, or read the column as text with --categorical {name}"
-    )
+def wrong_types(values: Sequence[Any] | Column, name: str, *, first: int, keep: bool, tally: Tally) -> Column:
+    """Values of objects as numbers: what is none is counted, and missing, or kept as an object.
+
+    >>> wrong_types([1, None, "2", True], "a", first=10, keep=False, tally=Tally())
+    array([ 1., nan, nan, nan])
+    """
+    kinds = set(map(type, values))
+    wrong = [] if kinds <= _NUMBERS else [at for at, value in enumerate(values) if type(value) not in _NUMBERS]
+    if wrong:
+        tally.word(name, len(wrong), row=first + wrong[0], value=str(values[wrong[0]]))
+        if keep:
+            column: Column = np.array([*values, None], dtype=object)[:-1]
+            return column
+    bad = set(wrong)
+    return np.array([None if at in bad else _not_missing(v) for at, v in enumerate(values)], dtype=np.float64)
+
+
+def _not_missing(value: float | None) -> float | None:
+    """NaN in a file of objects is not finite, as in the stream; only nothing is missing."""
+    if value is None:
+        return None
+    number = as_float(value)
+    return math.inf if math.isnan(number) else number
 
 
 def written_times(array: Any) -> Column | None:

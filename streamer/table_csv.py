@@ -1,40 +1,50 @@
-"""CSV and ARFF: streamed by arrow, with our own idea of what a number is and where a wrong one stands."""
+"""CSV and ARFF: streamed by arrow, with our own idea of what a number is and where a wrong one stands.
+
+A line with too few or too many cells, or that is no UTF-8, is left out and counted; a file in which more than one in a
+hundred is such a line at its head is refused: it is of another form than it was taken for.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from detectors.rows import level_text
+from streamer import spans
 from streamer.table_columns import (
     CHUNK_ROWS,
+    MOSTLY,
     NULLS,
     Chunk,
     Column,
     Kind,
     TableError,
     TableFile,
-    as_numbers,
     as_texts,
+    is_number,
     is_packed,
     levels_of,
-    no_number,
+    numbers_of,
     refuse_repeated,
     unpacked,
     written_times,
 )
+from streamer.table_tally import Tally
 
 _BLOCK_BYTES = 8 << 20
 _HEADER_LINES = 1000
 _TRUTH = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false", "true": "true", "false": "false"}
+#: Cells of the first line that are named when it looks like data.
+_SHOWN = 3
 
 
 def look_csv(path: Path, header: bool | None) -> TableFile:
@@ -53,16 +63,18 @@ def look_csv(path: Path, header: bool | None) -> TableFile:
         cells = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise TableError(f"{path}: first line: {error}") from error
-    numeric = all(_is_number(cell) for cell in cells)
-    has_header = header if header is not None else not numeric
+    has_header = header if header is not None else not all(is_number(cell) for cell in cells)
+    if header is None and has_header and (data := values_among(cells)):
+        shown = ", ".join(map(repr, data[:_SHOWN]))
+        raise TableError(
+            f"{path}: line 1: has {shown} where names of columns are expected; give --no-header if it is data (the "
+            f"columns are then called c0, c1, …), --header if these are names"
+        )
     # A column without a name is an index that pandas wrote.
     names = [(has_header and cell.strip()) or f"c{i}" for i, cell in enumerate(cells)]
     refuse_repeated(path, names)
     table = TableFile(path, dict.fromkeys(names, "text"), skip=lines if has_header else 0, delimiter=delimiter)
-    sample = next(_csv_strings(table, names), None)
-    if sample is None:
-        raise TableError(f"{path}: has no rows")
-    table.kinds = {name: _guess(sample.column(name)) for name in names}
+    _guess_kinds(table, numeric=None)
     return table
 
 
@@ -82,7 +94,68 @@ def look_arff(path: Path) -> TableFile:
                 kinds[name] = kind
         else:
             raise TableError(f"{path}: has no @data")
-    return TableFile(path, kinds, skip=lines, arff=True)
+    table = TableFile(path, kinds, skip=lines, arff=True)
+    _guess_kinds(table, numeric={name for name, kind in kinds.items() if kind == "number"})
+    return table
+
+
+def values_among(names: list[str]) -> list[str]:
+    """Names of columns that are more likely values: times, numbers with a point, whole numbers that are no sequence.
+
+    >>> values_among(["2025-01-01", "41", "FR", "0.5"]), values_among(["ts", "0", "1", "2"])
+    (['2025-01-01', '41', '0.5'], [])
+    """
+    cells = [name.strip() for name in names]
+    whole = [cell for cell in cells if re.fullmatch(r"\d+", cell)]
+    numbers = [int(cell) for cell in whole]
+    # pandas names columns 0, 1, 2, people name them by years.
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    sequence = steps == {1} or (len(numbers) == 1 and numbers[0] <= 1)
+    return [cell for cell in cells if (cell in whole and not sequence) or (cell not in whole and _is_value(cell))]
+
+
+def _is_value(cell: str) -> bool:
+    if is_number(cell):
+        return cell.lower().lstrip("+-") not in ("nan", "inf", "infinity")
+    try:
+        spans.instant(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _guess_kinds(table: TableFile, *, numeric: set[str] | None) -> None:
+    """By the first rows: is the file what it was taken for, which columns are numbers (unless known), which have words
+    among them.
+    """
+    tally = Tally()
+    names = list(table.kinds)
+    sample = next(_batches(table, names, set(), tally), None)
+    rows = 0 if sample is None else sample.num_rows
+    if tally.lines.count > (1 - MOSTLY) * (rows + tally.lines.count):
+        raise TableError(f"{table.path}: line {tally.lines.place}: {tally.lines.value}")
+    if sample is None:
+        raise TableError(f"{table.path}: has no rows")
+    for name in names:
+        found = _words_share(sample.column(name))
+        if numeric is None:
+            table.kinds[name] = "number" if found is not None and found <= 1 - MOSTLY else "text"
+        if table.kinds[name] == "number" and found:
+            table.wordy.add(name)
+
+
+def _words_share(array: Any) -> float | None:
+    """The share of texts that are no numbers among those that are something; None where none is anything."""
+    counted = pc.value_counts(pc.utf8_trim_whitespace(array))
+    numbers = words = 0
+    for value, count in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True):
+        if value in NULLS:
+            continue
+        if is_number(value):
+            numbers += count
+        else:
+            words += count
+    return words / (numbers + words) if numbers + words else None
 
 
 def _arff_attribute(text: str, path: Path, line: int) -> tuple[str, Kind]:
@@ -103,119 +176,142 @@ def _delimiter(line: str) -> str:
     return "," if "," in line else max((",", ";", "\t", "|"), key=line.count)
 
 
-def _opened(table: TableFile, options: Any) -> Any:
-    """Arrow's reader of the rows. The file is arrow's own: one of Python's would be read by a thread of arrow's that an
-    error leaves behind, and that ends the whole process when it meets the end of the interpreter.
+def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tally: Tally) -> Iterator[Chunk]:
+    """Some columns of a CSV or ARFF, chunk by chunk.
+
+    A text among numbers is counted in `tally`; it is missing, or when lenient stays where it is, as a text.
+    """
+    # A number that is wanted as text is read as a number all the same: 1.0 and 1 are one level.
+    numeric = {name for name in wanted if table.kinds[name] == "number"}
+    first = 0
+    try:
+        for batch in _even(_batches(table, list(wanted), numeric - table.wordy, tally)):
+            yield _chunk(batch, wanted, numeric, table, first=first, lenient=lenient, tally=tally)
+            first += batch.num_rows
+        return
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+    # A word where none was in the first rows: the rest is read as it is written.
+    skip, tally.lines.count = first, 0
+    for batch in _even(_batches(table, list(wanted), set(), tally)):
+        rest = batch.slice(min(skip, batch.num_rows))
+        skip -= batch.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield _chunk(rest, wanted, numeric, table, first=first, lenient=lenient, tally=tally)
+            first += rest.num_rows
+
+
+def _batches(table: TableFile, wanted: list[str], numeric: set[str], tally: Tally) -> Iterator[Any]:
+    """Arrow's batches; columns that are not numeric hold the text as it is written. Lines that are none are counted.
+
+    The file is arrow's own: one of Python's would be read by a thread of arrow's that an error leaves behind, and that
+    ends the whole process when it meets the end of the interpreter.
     """
     source: Any = pa.OSFile(str(table.path), "rb")
     if is_packed(table.path):
         source = pa.CompressedInputStream(source, "gzip")
-    return pacsv.open_csv(
-        source,
-        read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, column_names=list(table.kinds), skip_rows=table.skip),
-        parse_options=pacsv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
-        convert_options=options,
+
+    def leave_out(row: Any) -> Literal["skip", "error"]:
+        says = f"has {row.actual_columns} cells, the others {row.expected_columns}"
+        _count(tally, table, 1, says, lambda raw: raw.decode(errors="replace").strip("\r\n") == row.text)
+        return "skip"
+
+    options = pacsv.ConvertOptions(
+        # Bytes: a text that is no UTF-8 must not end the reading.
+        column_types={name: pa.float64() if name in numeric else pa.binary() for name in table.kinds},
+        include_columns=wanted,
+        null_values=NULLS,
+        strings_can_be_null=False,
     )
-
-
-def _csv_strings(table: TableFile, names: list[str]) -> Iterator[Any]:
-    """Batches with every column as it is written."""
-    options = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     try:
-        yield from _opened(table, options)
+        reader = pacsv.open_csv(
+            source,
+            read_options=pacsv.ReadOptions(
+                block_size=_BLOCK_BYTES, column_names=list(table.kinds), skip_rows=table.skip
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+            ),
+            convert_options=options,
+        )
+        for batch in reader:
+            yield _decoded(batch, table, tally)
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
             raise
 
 
-def _guess(array: Any) -> Kind:
-    """A column is a number when each value of its first chunk is one, or nothing, and one is there."""
-    values = pc.unique(pc.utf8_trim_whitespace(array)).to_pylist()
-    real = [value for value in values if value not in NULLS]
-    return "number" if real and all(_is_number(value) for value in real) else "text"
+def _decoded(batch: Any, table: TableFile, tally: Tally) -> Any:
+    """The batch with texts for bytes, without the rows that have bytes which are none."""
+    binary = [field.name for field in batch.schema if pa.types.is_binary(field.type)]
+    bad = np.zeros(batch.num_rows, dtype=bool)
+    for name in binary:
+        try:
+            batch.column(name).cast(pa.string())
+        except pa.ArrowInvalid:
+            bad |= [not _is_text(value) for value in batch.column(name).to_pylist()]
+    if bad.any():
+        _count(tally, table, int(bad.sum()), "is not UTF-8 text", lambda raw: not _is_text(raw))
+        batch = batch.filter(pa.array(~bad))
+    columns = {
+        field.name: batch.column(field.name).cast(pa.string()) if field.name in binary else batch.column(field.name)
+        for field in batch.schema
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
-def _is_number(text: str) -> bool:
+def _is_text(raw: bytes | None) -> bool:
     try:
-        float(text)
-    except ValueError:
+        (raw or b"").decode()
+    except UnicodeDecodeError:
         return False
-    return "_" not in text
+    return True
 
 
-def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
-    """Some columns of a CSV or ARFF, chunk by chunk. lenient: a text among numbers stays where it is, as a text."""
-    # A number that is wanted as text is read as a number all the same: 1.0 and 1 are one level.
-    numeric = {name for name in wanted if table.kinds[name] == "number"}
-    first = 0
-    try:
-        for batch in _batches(table, wanted, numeric):
-            yield {
-                name: _mixed(batch.column(name), kind)
-                if lenient and kind == "number" and table.kinds[name] == "text"
-                else _csv_column(batch.column(name), kind, table, name, first)
-                for name, kind in wanted.items()
-            }
-            first += batch.num_rows
-        return
-    except pa.ArrowInvalid as error:
-        if not lenient or "conversion error" not in str(error):
-            raise _located(table, numeric, error) from error
-    skip = first
-    for batch in _batches(table, wanted, set()):
-        rest = batch.slice(min(skip, batch.num_rows))
-        skip -= batch.num_rows - rest.num_rows
-        if rest.num_rows:
-            yield {
-                name: _mixed(rest.column(name), kind)
-                if name in numeric or kind == "number"
-                else _csv_column(rest.column(name), kind, table, name, first)
-                for name, kind in wanted.items()
-            }
-            first += rest.num_rows
+def _count(tally: Tally, table: TableFile, count: int, says: str, is_it: Callable[[bytes], bool]) -> None:
+    """Count lines that are left out. Arrow does not tell lines: the first is looked for in the file, once."""
+    place = 0
+    if not tally.lines.count:
+        with unpacked(table.path) as file:
+            lines = itertools.islice(enumerate(file, 1), table.skip, None)
+            place = next((number for number, raw in lines if is_it(raw)), 0)
+    tally.lines.add(count, place=place, value=says)
 
 
-def _batches(table: TableFile, wanted: Mapping[str, Kind], numeric: set[str]) -> Iterator[Any]:
-    names = list(table.kinds)
-    options = pacsv.ConvertOptions(
-        column_types={name: pa.float64() if name in numeric else pa.string() for name in names},
-        include_columns=list(wanted),
-        null_values=NULLS,
-        strings_can_be_null=False,
-    )
-    yield from _even(_opened(table, options))
+def _chunk(
+    batch: Any, wanted: Mapping[str, Kind], numeric: set[str], table: TableFile, *, first: int, lenient: bool,
+    tally: Tally,
+) -> Chunk:  # fmt: skip
+    chunk: Chunk = {}
+    for name, kind in wanted.items():
+        array = batch.column(name)
+        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        if kind == "time" and (times := written_times(array)) is not None:
+            chunk[name] = times
+        elif pa.types.is_floating(array.type):
+            numbers = np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+            chunk[name] = levels_of(numbers) if kind == "text" else numbers
+        elif kind == "number" or name in numeric:
+            # A number that is wanted as text keeps its words: they are levels.
+            keep = lenient or kind == "text"
+            told = None if kind == "text" else tally
+            found = numbers_of(array, name, first=first, keep=keep, tally=told)
+            chunk[name] = levels_of(found) if kind == "text" else found
+        else:
+            chunk[name] = _texts(array, kind, table)
+    return chunk
 
 
-def _mixed(array: Any, kind: Kind) -> Column:
-    """Numbers where they are written, texts where they are not."""
-    values = [_number_or_text(text) for text in array.to_pylist()]
-    if any(isinstance(value, str) for value in values):
-        column: Column = np.array([*(level_text(v) if kind == "text" else v for v in values), None], dtype=object)[:-1]
-        return column
-    numbers = np.array(values, dtype=np.float64)
-    return levels_of(numbers) if kind == "text" else numbers
-
-
-def _number_or_text(text: str) -> float | str:
-    if text.strip() in NULLS:
-        return float("nan")
-    return float(text) if _is_number(text) else text
-
-
-def _csv_column(array: Any, kind: Kind, table: TableFile, name: str, first: int) -> Column:
-    if kind == "time" and (times := written_times(array)) is not None:
-        return times
-    if table.kinds[name] == "text":
-        texts = as_texts(array)
-        texts[texts == ""] = None
-        if table.arff:
-            texts[texts == "?"] = None
-        unique = set(pc.unique(array).to_pylist()) - {""}
-        if kind == "text" and unique and unique <= _TRUTH.keys():
-            return np.array([_TRUTH.get(text) for text in texts], dtype=object)
-        return as_numbers(texts, table, name, first) if kind == "number" else texts
-    numbers = np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
-    return levels_of(numbers) if kind == "text" else numbers
+def _texts(array: Any, kind: Kind, table: TableFile) -> Column:
+    texts = as_texts(array)
+    texts[texts == ""] = None
+    if table.arff:
+        texts[texts == "?"] = None
+    unique = set(pc.unique(array).to_pylist()) - {""}
+    if kind == "text" and unique and unique <= _TRUTH.keys():
+        return np.array([_TRUTH.get(text) for text in texts], dtype=object)
+    return texts
 
 
 def _even(batches: Any) -> Iterator[Any]:
@@ -232,18 +328,3 @@ def _even(batches: Any) -> Iterator[Any]:
             held, rows = rest.to_batches(), rest.num_rows
     if rows:
         yield pa.Table.from_batches(held)
-
-
-def _located(table: TableFile, numeric: set[str], error: Exception) -> TableError:
-    """Arrow names a column by its number only: read again, as text, up to the row that it means."""
-    first = 0
-    try:
-        for batch in _csv_strings(table, list(table.kinds)):
-            for name in numeric:
-                for at, text in enumerate(batch.column(name).to_pylist()):
-                    if text.strip() not in NULLS and not _is_number(text):
-                        return no_number(table, first + at, name, text)
-            first += batch.num_rows
-    except pa.ArrowInvalid as again:
-        return TableError(f"{table.path}: after row {first}: {str(again).splitlines()[0]}")
-    return TableError(f"{table.path}: {str(error).splitlines()[0]}")

@@ -27,8 +27,9 @@ from streamer.table_columns import (
 )
 from streamer.table_csv import look_arff, look_csv, read_csv
 from streamer.table_json import look_json_lines, read_json_lines
+from streamer.table_tally import Tally
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Column", "Kind", "TableError", "TableFile", "chunks_of", "open_table"]
+__all__ = ["CHUNK_ROWS", "Chunk", "Column", "Kind", "TableError", "TableFile", "chunks_of", "form_of", "open_table"]
 
 #: What readers raise over a file that is cut short, damaged or not there.
 _UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError)
@@ -40,7 +41,7 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
     header: whether a CSV's first line has names; None: it has unless every value there is a number, and then the
     columns are called c0, c1, …
     """
-    form = _form(path)
+    form = form_of(path)
     try:
         if form == "parquet":
             return _look_parquet(path)
@@ -54,19 +55,24 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
 
 
 def chunks_of(
-    table: TableFile, columns: Sequence[str], kinds: Mapping[str, Kind] | None = None, *, lenient: bool = False
+    table: TableFile,
+    columns: Sequence[str],
+    kinds: Mapping[str, Kind] | None = None,
+    *,
+    lenient: bool = False,
+    tally: Tally | None = None,
 ) -> Iterator[Chunk]:
     """The rows of some columns, up to 65,536 at a time. kinds: what a column is to be read as.
 
-    A text in a column that is to be a number is an error that names its row, unless `lenient`: then the chunk has an
-    object array with the text in it, for a reader that counts wrong types as the stream does.
+    A text in a column that is to be a number is missing, and counted in `tally`; when `lenient` the chunk has an object
+    array with the text in it, for a reader that counts wrong types as the stream does.
     """
     wanted: dict[str, Kind] = {name: (kinds or {}).get(name, table.kinds[name]) for name in columns}
     if not wanted:
         wanted = dict([next(iter(table.kinds.items()))])
     readers = {"parquet": _read_parquet, "csv": read_csv, "arff": read_csv, "jsonl": read_json_lines}
     first = 0
-    chunks = readers[_form(table.path)](table, wanted, lenient=lenient)
+    chunks = readers[form_of(table.path)](table, wanted, lenient=lenient, tally=Tally() if tally is None else tally)
     while (chunk := _next(chunks, table.path)) is not None:
         size = len(next(iter(chunk.values())))
         yield chunk
@@ -88,7 +94,8 @@ def _unreadable(path: Path, error: Exception) -> TableError:
     return TableError(f"{path}: {reason.splitlines()[0] if reason else type(error).__name__}")
 
 
-def _form(path: Path) -> str:
+def form_of(path: Path) -> str:
+    """`parquet`, `csv`, `arff` or `jsonl`, by the file's name."""
     name = path.name.lower().removesuffix(".gz")
     for ending, form in {
         ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".arff": "arff",
@@ -116,7 +123,7 @@ def _flat(schema: pa.Schema) -> Iterator[Any]:
             yield column
 
 
-def _read_parquet(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
+def _read_parquet(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tally: Tally) -> Iterator[Chunk]:
     # Without pre_buffer: it would keep every page that was ever read until the end.
     file = pq.ParquetFile(table.path, pre_buffer=False, buffer_size=1 << 20)
     present = set(file.schema_arrow.names)
@@ -130,6 +137,6 @@ def _read_parquet(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool
             else:
                 outer, _, inner = name.partition(".")
                 array = pc.struct_field(batch.column(outer), inner)
-            chunk[name] = as_column(array, kind, table, name, first)
+            chunk[name] = as_column(array, kind, name, first=first, lenient=lenient, tally=tally)
         first += batch.num_rows
         yield chunk

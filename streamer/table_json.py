@@ -1,9 +1,12 @@
-"""JSON Lines: one object a line; objects inside it become columns with dotted names, lists are left out."""
+"""JSON Lines: one object a line; objects inside it become columns with dotted names, lists are left out.
+
+A line that is no object is left out and counted; a file in which more than one in a hundred of the first is none is
+refused.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,30 +15,31 @@ import msgspec
 import numpy as np
 
 from detectors.rows import level_text
-from streamer.formats.lenient import as_float
-from streamer.table_columns import CHUNK_ROWS, Chunk, Column, Kind, TableError, TableFile, no_number, unpacked
-
-#: Nothing else is one: 1.5 as a text, or true, is a wrong type in the stream.
-_NUMBERS = {int, float, type(None)}
+from streamer.table_columns import CHUNK_ROWS, MOSTLY, Chunk, Kind, TableError, TableFile, unpacked, wrong_types
+from streamer.table_tally import Tally
 
 
 def look_json_lines(path: Path) -> TableFile:
     """Columns and kinds by the first 65,536 rows."""
-    rows = next(_json_rows(path), None)
+    tally = Tally()
+    rows = next(_json_rows(path, tally), [])
+    if tally.lines.count > (1 - MOSTLY) * (len(rows) + tally.lines.count):
+        raise TableError(f"{path}: line {tally.lines.place}: {tally.lines.value}")
     if not rows:
         raise TableError(f"{path}: has no rows")
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row))
-    kinds: dict[str, Kind] = {}
-    for name in names:
-        values = [value for row in rows if (value := row.get(name)) is not None]
-        numbers = values and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        kinds[name] = "number" if numbers else "text"
-    return TableFile(path, kinds)
+    return TableFile(path, {name: _guess([row.get(name) for row in rows]) for name in names})
 
 
-def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _guess(values: list[Any]) -> Kind:
+    there = [value for value in values if value is not None]
+    numbers = sum(isinstance(value, int | float) and not isinstance(value, bool) for value in there)
+    return "number" if there and numbers >= MOSTLY * len(there) else "text"
+
+
+def _json_rows(path: Path, tally: Tally) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     with unpacked(path) as file:
         for number, line in enumerate(file, start=1):
@@ -44,9 +48,10 @@ def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
             try:
                 row = msgspec.json.decode(line)
             except msgspec.DecodeError:
-                row = _lenient(line, path, number)
+                row = _lenient(line)
             if not isinstance(row, dict):
-                raise TableError(f"{path}: line {number}: is not an object")
+                tally.lines.add(1, place=number, value=row if isinstance(row, _NotJson) else "is not an object")
+                continue
             rows.append(_flattened(row))
             if len(rows) == CHUNK_ROWS:
                 yield rows
@@ -55,12 +60,16 @@ def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
-def _lenient(line: bytes, path: Path, number: int) -> Any:
+class _NotJson(str):
+    """Why a line is none."""
+
+
+def _lenient(line: bytes) -> Any:
     """NaN, Infinity and 1e400 are numbers to Python's parser; all count as not finite, NaN too, as in the stream."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise TableError(f"{path}: line {number}: is not JSON: {error}") from error
+        return _NotJson(f"is not JSON: {error}")
 
 
 def _flattened(row: dict[str, Any]) -> dict[str, Any]:
@@ -75,34 +84,18 @@ def _flattened(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool) -> Iterator[Chunk]:
-    """Some columns of JSON Lines, chunk by chunk. lenient: a text among numbers stays where it is, as a text."""
+def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tally: Tally) -> Iterator[Chunk]:
+    """Some columns of JSON Lines, chunk by chunk. Texts among numbers are counted, and missing, or kept when lenient:
+    1.5 as a text, or true, is of a wrong type in the stream too.
+    """
     first = 0
-    for rows in _json_rows(table.path):
+    for rows in _json_rows(table.path, tally):
         chunk: Chunk = {}
         for name, kind in wanted.items():
             values = [row.get(name) for row in rows]
             if kind == "number":
-                chunk[name] = _json_numbers(values, table, name, first, lenient=lenient)
+                chunk[name] = wrong_types(values, name, first=first, keep=lenient, tally=tally)
             else:
                 chunk[name] = np.array([*map(level_text, values), None], dtype=object)[:-1]
         first += len(rows)
         yield chunk
-
-
-def _json_numbers(values: list[Any], table: TableFile, name: str, first: int, *, lenient: bool) -> Column:
-    kinds = set(map(type, values))
-    if kinds <= _NUMBERS:
-        return np.array([_number(value) for value in values], dtype=np.float64)
-    if lenient:
-        column: Column = np.array([*values, None], dtype=object)[:-1]
-        return column
-    at = next(i for i, value in enumerate(values) if type(value) not in _NUMBERS)
-    raise no_number(table, first + at, name, values[at])
-
-
-def _number(value: float | None) -> float:
-    if value is None:
-        return math.nan
-    number = as_float(value)
-    return math.inf if math.isnan(number) else number

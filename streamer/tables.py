@@ -1,8 +1,10 @@
 """Tables as rows of a model: which column is the time, which are outputs, segments and features.
 
 Our fields are `ts`, `id`, `score`, `label`, `value`, `outcome`, `version`, `entity`; a field that is not mapped is the
-column of its own name, where there is one (in JSON Lines and Parquet also `features.X` and `segment.X` of our own
-events). Segments are columns by their names, or mapped (`country=land`). Every other column is a feature.
+column of its own name, where there is one (in JSON Lines and Parquet also `features.X`, `segment.X` and `proba.X` of
+our own events). `model` and `feature_set` say whose a row is where they are mapped, and in our own events; in other
+tables a column of that name is a feature like any other. Segments are columns by their names, or mapped
+(`country=land`). Every other column is a feature.
 """
 
 from __future__ import annotations
@@ -12,52 +14,46 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.rows import NO_TIME, Rows, level_text
 from streamer import spans
-from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, open_table
+from streamer.table_columns import MOSTLY
+from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, form_of, open_table
+from streamer.table_options import Reading, parse_mapping, parse_rows, reading_of
+from streamer.table_proba import outputs_of
+from streamer.table_tally import Tally
+
+__all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse_mapping", "parse_rows", "reading_of"]
 
 FIELDS = ("ts", "id", "score", "label", "value", "outcome", "version", "entity", "model", "feature_set")
+#: Whose a row is.
+OWNERS = ("model", "feature_set")
 OUTPUTS = ("score", "label", "value")
 _NUMERIC_OUTPUTS = frozenset({"score", "value"})
 _RANGE = re.compile(r"^(?P<left>.*?)(?P<first>\d+)\.\.(?P<again>.*?)(?P<last>\d+)$")
 
+_FARTHEST = float(1 << 62)
 #: A number as a time: seconds below, then milliseconds, microseconds, nanoseconds; by the column's first chunk.
 _UNITS = ((1e11, 1e3), (1e14, 1.0), (1e17, 1e-3), (np.inf, 1e-6))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a table is to be read; all of it may come from options or from the configuration.
-
-    mapping: our field or segment → the table's column. features: names, globs, and ranges such as `c0..c32`; empty:
-    every column that is nothing else. categorical: columns whose numbers are names. every, start: ms, for a table
-    without a time column: row i (of the file) happened at start + i·every. first, last: rows [first, last) only.
-    """
-
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    features: tuple[str, ...] = ()
-    segments: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    every: int | None = None
-    start: int | None = None
-    header: bool | None = None
-    first: int = 0
-    last: int | None = None
-
-
 @dataclass(frozen=True)
 class Part:
-    """Some consecutive rows; `first` is the place of the first one in the file, from 0. ids: of predictions."""
+    """Some rows in the file's order; `first` is the place of the first one in the file, from 0. ids: of predictions.
+
+    places: (n,) of all of them where rows between them are left out, None where they follow each other.
+    """
 
     first: int
     rows: Rows
     ids: Sequence[str] | None = None
+    places: npt.NDArray[np.int64] | None = None
 
 
 class Table:
@@ -68,6 +64,7 @@ class Table:
     refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true among the columns.
     ids: read the ids of predictions, by which repeats are known. lenient: see `chunks_of`.
     known: features of a reference; without a choice of features, others are left out, and named in `left_out`.
+    model: whose rows are read, where a column says whose they are. tally: what the last reading met beside good rows.
     """
 
     def __init__(
@@ -81,35 +78,46 @@ class Table:
         ids: bool = False,
         lenient: bool = False,
         known: Collection[str] | None = None,
+        model: str | None = None,
     ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
-        self.path, self.reading, self._lenient = path, reading, lenient
+        self.path, self.reading, self._lenient, self._model = path, reading, lenient, model
+        self.tally = Tally()
         columns = list(self.file.kinds)
-        self._fields = _fields(path, columns, reading)
+        # Only a file of objects can hold events of ours.
+        nested = form_of(path) in {"jsonl", "parquet"}
+        ours = nested and any(column.startswith(("features.", "proba.")) for column in columns)
+        self._fields = _fields(path, columns, reading, ours=ours)
         self._segments = {name: self._column_of_segment(name, columns) for name in reading.segments}
-        taken = {*self._fields.values(), *self._segments.values()}
+        self._classes = {c.removeprefix("proba."): c for c in columns if ours and c.startswith("proba.")}
+        taken = {*self._fields.values(), *self._segments.values(), *self._classes.values()}
         named = {column.removeprefix("features."): column for column in columns}
-        ours = any(column.startswith("features.") for column in columns)
+        flat = not any(column.startswith("features.") for column in columns)
         chosen = _chosen(path, reading.features, list(named)) if reading.features else [
             name for name, column in named.items()
-            if column not in taken and (column.startswith("features.") or not ours)
+            if column not in taken and (column.startswith("features.") or (flat and not ours))
         ]  # fmt: skip
-        self.outputs = tuple(name for name in OUTPUTS if name in self._fields)
+        derived = {"score", "label"} if self._classes else set[str]()
+        self.outputs = tuple(name for name in OUTPUTS if name in self._fields or name in derived)
         there = [name for name in chosen if named[name] not in taken]
         wanted = [name for name in there if known is None or reading.features or name in known]
         self.features, self.left_out = tuple(wanted), tuple(name for name in there if name not in wanted)
         if not self.features and not self.outputs:
             raise TableError(f"{path}: has no feature left; its columns are {_listed(columns)}")
         self.kind: Literal["predictions", "features"] = (
-            "predictions" if {"score", "label"} & set(self._fields) else "features"
+            "predictions" if {"score", "label"} & set(self.outputs) else "features"
         )
-        self._columns = {**{name: named[name] for name in self.features}, **{o: self._fields[o] for o in self.outputs}}
-        self.kinds: dict[str, Kind] = {name: self._kind(name, kinds or {}) for name in self._columns}
+        self._columns = {
+            **{name: named[name] for name in self.features},
+            **{name: self._fields[name] for name in self.outputs if name in self._fields},
+        }
+        self.kinds: dict[str, Kind] = {n: self._kind(n, kinds or {}) for n in (*self.features, *self.outputs)}
         if outcomes and "outcome" in self._fields:
             self._columns["outcome"] = self._fields["outcome"]
             self.kinds["outcome"] = self.file.kinds[self._fields["outcome"]]
         self._with_ids = ("id",) if ids and self.kind == "predictions" and "id" in self._fields else ()
         self._unit: float | None = None
+        self._some_time = False
         self.timed = "ts" in self._fields or reading.every is not None
         self._check_time(columns, timeless)
 
@@ -123,37 +131,69 @@ class Table:
         return min(self.file.total, self.reading.last or self.file.total) - self.reading.first
 
     def parts(self) -> Iterator[Part]:
-        """The rows in the file's order, at most 65,536 at a time."""
-        reading = self.reading
-        others = {self._fields[name]: name for name in ("ts", "version", *self._with_ids) if name in self._fields}
-        columns = dict.fromkeys([*self._columns.values(), *self._segments.values(), *others])
-        kinds: dict[str, Kind] = {self._columns[name]: kind for name, kind in self.kinds.items()}
-        for name in [
-            *self._segments.values(),
-            *(self._fields[f] for f in ("version", *self._with_ids) if f in self._fields),
-        ]:
-            kinds[name] = "text"
-        if self.timed and reading.every is None and self.file.kinds[self._fields["ts"]] == "text":
-            kinds[self._fields["ts"]] = "time"
-        first, some = 0, False
-        for chunk in chunks_of(self.file, list(columns), kinds, lenient=self._lenient):
+        """The rows in the file's order, at most 65,536 at a time; what else was met stands in `tally` then."""
+        self.tally, self._some_time = Tally(), False
+        reading, columns = self.reading, self._read_as()
+        first, some, whose = 0, False, dict[str, None]()
+        for chunk in chunks_of(self.file, list(columns), columns, lenient=self._lenient, tally=self.tally):
             size = len(next(iter(chunk.values())))
             low = max(reading.first - first, 0)
             high = size if reading.last is None else min(reading.last - first, size)
+            if not first and not self._lenient:
+                self._refuse_words(size)
             if low < high:
-                some = True
-                yield self._part({name: column[low:high] for name, column in chunk.items()}, first + low, high - low)
+                part = self._part({name: column[low:high] for name, column in chunk.items()}, first + low, high - low)
+                part = self._own(part, chunk, low, high, whose)
+                if len(part.rows):
+                    some = True
+                    yield part
             first += size
             if reading.last is not None and first >= reading.last:
                 break
+        if not some and whose:
+            named = ", ".join(repr(name) for name in list(whose)[:5])
+            raise TableError(f"{self.path}: has no row of model {self._model!r}; there are rows of {named}")
         if not some:
             raise TableError(f"{self.path}: has no rows {reading.first}:{reading.last or ''}; it has {first}")
 
+    def _read_as(self) -> dict[str, Kind]:
+        """Columns to be read, and what as."""
+        texts = [name for name in ("version", *self._with_ids, *self._owners()) if name in self._fields]
+        kinds: dict[str, Kind] = {column: self.kinds[name] for name, column in self._columns.items()}
+        kinds |= dict.fromkeys(self._classes.values(), "number")
+        kinds |= dict.fromkeys([*self._segments.values(), *(self._fields[name] for name in texts)], "text")
+        if "ts" in self._fields:
+            name = self._fields["ts"]
+            kinds[name] = "number" if self.file.kinds[name] == "number" else "time"
+        return kinds
+
+    def _owners(self) -> tuple[str, ...]:
+        return () if self._model is None else OWNERS
+
+    def _own(self, part: Part, chunk: Mapping[str, Column], low: int, high: int, whose: dict[str, None]) -> Part:
+        """The part without rows of other models, which are counted."""
+        columns = [chunk[self._fields[name]][low:high] for name in self._owners() if name in self._fields]
+        if not columns:
+            return part
+        mine = np.logical_or.reduce([column == self._model for column in columns])
+        if mine.all():
+            return part
+        self.tally.others += int((~mine).sum())
+        for column in columns:
+            whose.update(dict.fromkeys(name for name in column[~mine][:1000].tolist() if name is not None))
+        at = np.flatnonzero(mine)
+        ids = None if part.ids is None else [part.ids[i] for i in at.tolist()]
+        return Part(part.first + int(at[0]) if at.size else part.first, part.rows.take(at), ids, part.first + at)
+
     def _part(self, chunk: Mapping[str, Column], first: int, size: int) -> Part:
         version = self._fields.get("version")
+        columns = {name: chunk[column] for name, column in self._columns.items()}
+        if self._classes:
+            shares = {name: chunk[column] for name, column in self._classes.items()}
+            columns |= outputs_of(shares, score=columns.get("score"), label=columns.get("label"))
         rows = Rows(
             ts=self._times(chunk, first, size),
-            columns={name: chunk[column] for name, column in self._columns.items()},
+            columns=columns,
             version=chunk[version] if version else None,
             segments={name: chunk[column] for name, column in self._segments.items()},
         )
@@ -170,38 +210,62 @@ class Table:
             return reading.start + np.arange(first, first + size, dtype=np.int64) * reading.every
         if not self.timed:
             return np.full(size, NO_TIME, dtype=np.int64)
-        name = self._fields["ts"]
-        column = chunk[name]
+        column = chunk[self._fields["ts"]]
         if column.dtype == np.int64:
+            self._untimed(column == NO_TIME, [None] * size, first)
             return column
-        if column.dtype == np.float64:
-            bad = ~np.isfinite(column)
-            if bad.any():
-                raise self._no_time(name, first + int(np.argmax(bad)), column[np.argmax(bad)])
-            if self._unit is None:
-                most = float(np.abs(column).max())
-                self._unit = next(factor for limit, factor in _UNITS if most < limit)
-            return np.floor(column * self._unit).astype(np.int64)
-        return self._written_times(name, column, first)
+        written: Sequence[object] = column.tolist()
+        if column.dtype == np.float64 or self.file.kinds[self._fields["ts"]] == "number":
+            numbers = np.array([v if isinstance(v, int | float) else np.nan for v in written], dtype=np.float64)
+            bad = ~np.isfinite(numbers)
+            if self._unit is None and not bad.all():
+                # The usual one: a single time far ahead does not change what all others mean.
+                usual = float(np.median(np.abs(numbers[~bad])))
+                self._unit = next(factor for limit, factor in _UNITS if usual < limit)
+            scaled = np.floor(np.where(bad, 0.0, numbers) * (self._unit or 1.0))
+            # Beyond what int64 holds is beyond every time that can be; the stages refuse it.
+            times = np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.int64)
+        else:
+            times, bad = self._written_times(written)
+        times[bad] = NO_TIME
+        self._untimed(bad, written, first)
+        return times
 
-    def _written_times(self, name: str, column: Column, first: int) -> Column:
-        times = np.empty(len(column), dtype=np.int64)
+    def _written_times(self, column: Sequence[object]) -> tuple[Column, npt.NDArray[np.bool_]]:
+        times, bad = np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
         for at, text in enumerate(column):
             try:
                 times[at] = spans.instant(text)
             except ValueError:
-                raise self._no_time(name, first + at, text) from None
-        return times
+                bad[at] = True
+        return times, bad
 
-    def _no_time(self, name: str, row: int, value: object) -> TableError:
-        shown = "nothing" if level_text(value) is None else repr(value)
-        return TableError(
-            f"{self.path}: row {row}, column {name}: {shown} is not a time; known are RFC 3339, "
-            "2025-01-31 14:00:00, 2025-01-31, and numbers of s, ms, µs or ns since 1970"
-        )
+    def _untimed(self, bad: npt.NDArray[np.bool_], written: Sequence[object], first: int) -> None:
+        """Count rows without a time; where there is none at all to begin with, the column is no time."""
+        self._some_time = self._some_time or not bad.all()
+        if not bad.any():
+            return
+        row = first + int(np.argmax(bad))
+        shown = "nothing" if level_text(written[row - first]) is None else repr(written[row - first])
+        if not self._some_time:
+            raise TableError(
+                f"{self.path}: row {row}, column {self._fields['ts']}: {shown} is not a time; known are RFC 3339, "
+                "2025-01-31 14:00:00, 2025-01-31, and numbers of s, ms, µs or ns since 1970"
+            )
+        self.tally.untimed.add(int(bad.sum()), place=row, value=shown)
+
+    def _refuse_words(self, rows: int) -> None:
+        """An error where a column that must be of numbers is of words."""
+        for name, met in self.tally.words.items():
+            if met.count > (1 - MOSTLY) * rows:
+                raise TableError(
+                    f"{self.path}: row {met.place}, column {name}: {met.value!r} is not a number, nor are "
+                    f"{met.count:,} of the first {rows:,} values; read the column as text with --categorical {name}, "
+                    "or leave it out"
+                )
 
     def _kind(self, name: str, wanted: Mapping[str, Kind]) -> Kind:
-        kind = self.file.kinds[self._columns[name]]
+        kind = self.file.kinds[self._columns[name]] if name in self._columns else "text"
         if name in wanted:
             return wanted[name]
         if name == "label" or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.reading.categorical):
@@ -230,68 +294,8 @@ class Table:
             )
 
 
-def parse_mapping(text: str) -> dict[str, str]:
-    """`--map` as people write it.
-
-    >>> parse_mapping("ts=timestamp,id=identifier")
-    {'ts': 'timestamp', 'id': 'identifier'}
-    """
-    mapping: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, column = part.partition("=")
-        if not equals or not name.strip() or not column.strip():
-            raise TableError(f"--map: {part!r} must be FIELD=COLUMN, for instance ts=timestamp")
-        if name.strip() in mapping:
-            raise TableError(f"--map: {name.strip()} is there twice")
-        mapping[name.strip()] = column.strip()
-    return mapping
-
-
-def parse_rows(text: str) -> tuple[int, int | None]:
-    """`--rows A:B`, rows from A on and before B, counted from 0; either may be left out.
-
-    >>> parse_rows("0:8064"), parse_rows("8064:")
-    ((0, 8064), (8064, None))
-    """
-    match = re.fullmatch(r"(\d*):(\d*)", text.strip())
-    if match is None:
-        raise TableError(f"--rows: {text!r} must be A:B, for instance 0:8064")
-    first, last = int(match[1] or 0), int(match[2]) if match[2] else None
-    if last is not None and last <= first:
-        raise TableError(f"--rows: {text!r} has no rows")
-    return first, last
-
-
-def reading_of(
-    base: Reading, *, map: str = "", features: str = "", segments: str = "", categorical: str = "", rows: str = "",
-    every: str = "", start: str = "", header: bool | None = None,
-) -> Reading:  # fmt: skip
-    """`base` with what the command line says; an empty option leaves it as it is."""
-    try:
-        first, last = parse_rows(rows) if rows else (base.first, base.last)
-        return replace(
-            base,
-            mapping={**base.mapping, **parse_mapping(map)},
-            features=_split(features) or base.features,
-            segments=_split(segments) or base.segments,
-            categorical=_split(categorical) or base.categorical,
-            every=spans.duration(every) if every else base.every,
-            start=spans.instant(start) if start else base.start,
-            header=header if header is not None else base.header,
-            first=first,
-            last=last,
-        )
-    except ValueError as error:
-        option = "--every" if every and not re.fullmatch(spans.DURATION_PATTERN, every) else "--start"
-        raise TableError(f"{option}: {error}, got {(every if option == '--every' else start)!r}") from error
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
-
-
-def _fields(path: Path, columns: Sequence[str], reading: Reading) -> dict[str, str]:
-    fields = {name: name for name in FIELDS if name in columns}
+def _fields(path: Path, columns: Sequence[str], reading: Reading, *, ours: bool) -> dict[str, str]:
+    fields = {name: name for name in FIELDS if name in columns and (ours or name not in OWNERS)}
     for name, column in reading.mapping.items():
         if name not in FIELDS and name.removeprefix("segment.") not in reading.segments:
             near = difflib.get_close_matches(name, [*FIELDS, *reading.segments], n=1)
