@@ -6,7 +6,7 @@ TriplineError
 ├── FormatError            a stored record is of a newer format, or damaged; exit 65
 ├── ProtocolBroken         source ranges do not join, digests differ; exit 71, never continue
 ├── PositionLost           a position outside the log; exit 72, the operator decides (`--accept-gap`)
-├── LateLayout             a layout was learned after its time; exit 73, restart with it in place
+├── LateLayout             a layout or mapping was learned after its time; exit 73, restart with it in place
 ├── BrokerUnavailable      Kafka does not answer in the time allowed; exit 70, the supervisor restarts
 └── TaskTaken              another worker owns the task now; exit 70, the supervisor restarts
 
@@ -70,6 +70,6 @@ class PositionLost(TriplineError):
 
 
 class LateLayout(TriplineError):
-    """A task learned of a layout after its watermark had passed the layout's `from`."""
+    """A task learned of a layout or a mapping after the time from which it holds had passed there."""
 
     exit_code = 73

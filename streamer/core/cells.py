@@ -1,4 +1,7 @@
-"""Counting rows by pane and cell: a table per (pane, cell, late), and the names of what is odd beside it."""
+"""Counting rows by pane and cell: a table per (pane, cell, late), and the names of what is odd beside it.
+
+The first two segment columns are crossed into cells; each further one has a table of its own, of the same events.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,10 +21,13 @@ from streamer.core.columns import Features, Marks, Names
 from streamer.core.plans import Plan
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 #: Rows of one delta: versions and segment values beyond share one cell per pane, `OTHER`.
 CELLS = 4_096
 OTHER = "__other__"
+#: Kind of the extras that tell of it.
+FOLDED = "folded"
 #: Names kept per (pane, kind, feature), and per pane in all: those with the smallest hashes, so that what is kept of
 #: a sum is what would be kept of its parts.
 NAMES, NAMES_IN_ALL = 64, 1_024
@@ -32,39 +39,77 @@ _SPARSE = 4
 
 
 class Counted(NamedTuple):
-    """rows: (g,) what each table is of; counts: (g, width); extremes: (g, Fn, 2) least and largest."""
+    """rows: (g,) what each table is of, the cells first; counts: (g, width); extremes: (g, Fn, 2) least and largest.
+
+    folded: events of which a version or a segment value was one of too many for one delta.
+    """
 
     rows: list[DeltaRow]
     counts: Ints
     extremes: Ints
     extras: list[Extra]
+    folded: int = 0
+
+
+class Grouped(NamedTuple):
+    """rows: what there is; cell: (n,) the place of each event's row. folded: (n,) by column, empty when none was."""
+
+    rows: list[DeltaRow]
+    cell: Ints
+    folded: list[Bools]
 
 
 def count(arrivals: Arrivals, group: Group) -> Counted:
     """Count the rows of one layout."""
     plan, at = group.plan, group.rows
-    layout, table = plan.layout, plan.table
+    layout = plan.layout
     features = arrivals.values.features(plan, at)
     segments = [arrivals.values.segment(plan, column, at) for column in layout.segments]
     ts = arrivals.ts[at]
     version = Names(arrivals.version.codes[at], arrivals.version.names)
     columns = [_bounded(column, layout.limits.string_length) for column in (version, *segments)]
-    rows, cell = rows_of(ts // layout.pane_ms * layout.pane_ms, group.late, columns)
-    g = len(rows)
-    counts, least, largest = tabulate(table, plan.binner, features.numeric, features.categorical, cell, g)
+    pane = ts // layout.pane_ms * layout.pane_ms
+    cells = rows_of(pane, group.late, columns)
     append = arrivals.append[at] if arrivals.append is not None else None
-    _sections(plan, counts, cell, ts=ts, append=append, marks=arrivals.values.marks(at))
-    extras = _oddities(plan, counts, rows, cell, features)
-    return Counted(rows, counts, np.stack([least, largest], axis=-1), extras)
+    served = _Served(ts, append, arrivals.values.marks(at))
+    counts, extremes = _tables(plan, cells, features, served)
+    counted = Counted(cells.rows, counts, extremes, _oddities(plan, counts, cells.rows, cells.cell, features))
+    if not (layout.marginals or cells.folded):
+        return counted
+    parts, extras = [counted], [*counted.extras, *_folds(cells, ("version", *layout.segments))]
+    folded = np.zeros(at.size, dtype=bool)
+    for mask in cells.folded:
+        folded |= mask
+    for name in layout.marginals:
+        column = _bounded(arrivals.values.segment(plan, name, at), layout.limits.string_length)
+        table = rows_of(pane, group.late, [columns[0], column], marginal=name)
+        counts, extremes = _tables(plan, table, features, served)
+        _oddities(plan, counts, table.rows, table.cell, features)  # for the schema section; names stand with the cells
+        first = sum(len(part.rows) for part in parts)
+        parts.append(Counted(table.rows, counts, extremes, []))
+        for mask in table.folded:
+            folded |= mask
+        extras += [
+            msgspec.structs.replace(extra, row=extra.row + first)
+            for extra in _folds(table, ("version", name))
+            if extra.feature == name  # of versions the cells tell
+        ]
+    return Counted(
+        [row for part in parts for row in part.rows],
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.extremes for part in parts]),
+        extras,
+        int(folded.sum()),
+    )
 
 
-def rows_of(pane: Ints, late: npt.NDArray[np.bool_], columns: Sequence[Names]) -> tuple[list[DeltaRow], Ints]:
+def rows_of(pane: Ints, late: Bools, columns: Sequence[Names], *, marginal: str = "") -> Grouped:
     """The distinct (pane, version, segment, late), and the place of each row's among them.
 
-    pane, late: (n,); columns: the version, then the segments.
+    pane, late: (n,); columns: the version, then the segments. marginal: the column whose own table the rows are of.
 
     >>> version = Names(np.array([0, 0, 1]), ["a", "b"])
-    >>> rows, cell = rows_of(np.array([60, 60, 0]), np.zeros(3, dtype=bool), [version])
+    >>> rows, cell, _ = rows_of(np.array([60, 60, 0]), np.zeros(3, dtype=bool), [version])
     >>> [(row.pane, row.version) for row in rows], cell
     ([(0, 'b'), (60, 'a')], array([1, 1, 0]))
     """
@@ -76,13 +121,17 @@ def rows_of(pane: Ints, late: npt.NDArray[np.bool_], columns: Sequence[Names]) -
     was_late = late.astype(np.int64)
     sizes = [len(column.names) for column in columns]
     first, cell = _distinct([code, was_late, *(column.codes for column in columns)], [panes.size, 2, *sizes])
+    folded: list[Bools] = []
     if first.size > CELLS:
-        columns = [_folded(column, first) for column in columns]
+        fewer = [_folded(column, first) for column in columns]
+        folded = [new.codes == len(new.names) - 1 for new in fewer]
+        columns = fewer
         sizes = [len(column.names) for column in columns]
         first, cell = _distinct([code, was_late, *(column.codes for column in columns)], [panes.size, 2, *sizes])
     texts = [map(column.names.__getitem__, column.codes[first].tolist()) for column in columns]
     places = zip(pane[first].tolist(), late[first].tolist(), zip(*texts, strict=True), strict=True)
-    return [DeltaRow(start, names[0], names[1:], is_late) for start, is_late, names in places], cell
+    rows = [DeltaRow(start, names[0], names[1:], is_late, marginal) for start, is_late, names in places]
+    return Grouped(rows, cell, folded)
 
 
 def _bounded(column: Names, limit: int) -> Names:
@@ -126,7 +175,38 @@ def _folded(column: Names, first: Ints) -> Names:
     return Names(codes[column.codes], [*(column.names[i] for i in kept.tolist()), OTHER])
 
 
-def _sections(plan: Plan, counts: Ints, cell: Ints, *, ts: Ints, append: Ints | None, marks: Marks) -> None:
+def _folds(grouped: Grouped, names: Sequence[str]) -> list[Extra]:
+    """How many events each column lost to `OTHER`, by pane; at the first row of it. names: of the columns."""
+    if not any(mask.any() for mask in grouped.folded):
+        return []
+    first: dict[tuple[int, bool], int] = {}
+    home = np.array([first.setdefault((row.pane, row.late), at) for at, row in enumerate(grouped.rows)])
+    lost = [np.bincount(home[grouped.cell[mask]], minlength=1) for mask in grouped.folded]
+    return [
+        Extra(row, FOLDED, name, f"into {OTHER}", int(number[row]))
+        for name, number in zip(names, lost, strict=True)
+        for row in np.flatnonzero(number).tolist()
+    ]
+
+
+class _Served(NamedTuple):
+    """Times of events and how they were served: (n,) each."""
+
+    ts: Ints
+    append: Ints | None
+    marks: Marks
+
+
+def _tables(plan: Plan, grouped: Grouped, features: Features, served: _Served) -> tuple[Ints, Ints]:
+    """Counts (g, width) and extremes (g, Fn, 2) of the groups."""
+    cell, g = grouped.cell, len(grouped.rows)
+    counts, least, largest = tabulate(plan.table, plan.binner, features.numeric, features.categorical, cell, g)
+    _sections(plan, counts, cell, served)
+    return counts, np.stack([least, largest], axis=-1)
+
+
+def _sections(plan: Plan, counts: Ints, cell: Ints, served: _Served) -> None:
+    ts, append, marks = served
     table, g = plan.table, counts.shape[0]
     if append is not None:
         delay = np.maximum(append - ts, 0).astype(np.float64)
@@ -174,7 +254,7 @@ def _oddities(plan: Plan, counts: Ints, rows: list[DeltaRow], cell: Ints, featur
 
 
 def kept(names: Collection[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Of (kind, feature, name) those that a pane keeps: the smallest by hash, `NAMES` per feature.
+    """Of (kind, feature, name) those that a pane keeps: the smallest by hash, `NAMES` per feature; all of `FOLDED`.
 
     >>> len(kept([("unseen", "city", str(i)) for i in range(1000)]))
     64
@@ -184,7 +264,8 @@ def kept(names: Collection[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     by_feature: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for name in sorted(names, key=_hash):
         by_feature.setdefault(name[:2], []).append(name)
-    return sorted((name for found in by_feature.values() for name in found[:NAMES]), key=_hash)[:NAMES_IN_ALL]
+    chosen = (name for found in by_feature.values() for name in found[:NAMES])
+    return sorted(chosen, key=lambda name: (name[0] != FOLDED, _hash(name)))[:NAMES_IN_ALL]
 
 
 def _hash(name: tuple[str, str, str]) -> bytes:

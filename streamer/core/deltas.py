@@ -47,8 +47,8 @@ def numbered(records: list[Delta | Progress], *, partition: int) -> list[Output]
 def _split(plan: Plan, counted: Counted, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
     body, extremes = encode_sparse(counted.counts.ravel()), encode_ints(counted.extremes.ravel())
     named = sum(len(extra.feature) + len(extra.name) for extra in counted.extras) * 4 + 16 * len(counted.extras)
-    texts = sum(len(row.version) + sum(map(len, row.segment)) for row in counted.rows) * 4 + 16 * len(counted.rows)
-    rows = len(counted.rows)
+    texts = sum(len(row.version) + len(row.marginal) + sum(map(len, row.segment)) for row in counted.rows)
+    texts, rows = texts * 4 + 16 * len(counted.rows), len(counted.rows)
     if rows > 1 and len(body) + len(extremes) + named + texts > RECORD_BYTES - 1024:
         half = rows // 2
         yield from _split(plan, _part(counted, 0, half), max_ts, transaction)

@@ -232,9 +232,11 @@ def _advance(
     for group in admitted.groups:
         assert arrivals is not None
         partition, layout = group.plan.layout.partition, group.plan.layout
+        counted_rows = count(arrivals, group)
+        state.folded += counted_rows.folded
         found = deltas(
             group.plan,
-            count(arrivals, group),
+            counted_rows,
             max_ts=admitted.maxima[layout.model],
             transaction=_transaction(state, partition, before),
         )

@@ -22,7 +22,8 @@ from streamer.formats.native import NativeFormat
 from streamer.formats.seam import Format
 from streamer.formats.shapes import Kind, Shapes
 
-POSITION_FORMAT = 1
+#: 2: `folded` and what stands after it.
+POSITION_FORMAT = 2
 POSITION_KEY = b"position"
 
 
@@ -31,7 +32,8 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
 
     next: next offset of each input. maxima: running maximum of accepted times by model. ends: where the last range
     written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities
-    in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. digest: of all the other fields.
+    in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. folded: events of which a version or a
+    segment value went to `__other__` in their delta. digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT
@@ -49,6 +51,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     ids: int
     control_offset: int
     digest: str = ""
+    folded: int = 0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -66,6 +69,7 @@ class ProfilingState:
     seq: int = 0
     consumed: int = 0
     applied: int = 0
+    folded: int = 0
     drops: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in DropReason})
     maxima: dict[str, int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class ProfilingState:
             next=self.next,
             consumed=self.consumed,
             applied=self.applied,
+            folded=self.folded,
             drops=self.drops,
             maxima=self.maxima,
             ends=sorted(self.ends.items()),
@@ -123,7 +128,7 @@ def decode_position(raw: bytes) -> ProfilingPosition:
 
     >>> decode_position(msgspec.msgpack.encode({"format": 99}))
     Traceback (most recent call last):
-    schemas.errors.FormatError: position record of format 99; this worker reads up to 1
+    schemas.errors.FormatError: position record of format 99; this worker reads up to 2
     """
     try:
         version = msgspec.msgpack.decode(raw).get("format")
@@ -166,6 +171,7 @@ def from_changelog(
         seq=position.seq,
         consumed=position.consumed,
         applied=position.applied,
+        folded=position.folded,
         drops=position.drops,
         maxima=position.maxima,
         ends=dict(position.ends),
@@ -175,6 +181,18 @@ def from_changelog(
     )
 
 
+#: Fields that came later, with their defaults: left out of the digest while they have them, so that it is that of
+#: the record as an older worker wrote it.
+_LATER = {
+    field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    for field in msgspec.structs.fields(ProfilingPosition)[ProfilingPosition.__struct_fields__.index("digest") :]
+}
+
+
 def _digest(position: ProfilingPosition) -> str:
-    raw = msgspec.msgpack.encode(msgspec.structs.replace(position, digest=""), order="sorted")
+    fields = {name: value for name, value in msgspec.structs.asdict(position).items() if name != "digest"}
+    for name, default in _LATER.items():
+        if fields.get(name) == default:
+            del fields[name]
+    raw = msgspec.msgpack.encode({**fields, "digest": ""}, order="sorted")
     return hashlib.blake2b(raw, digest_size=8).hexdigest()

@@ -68,6 +68,21 @@ CONTROL = control_of(
     layout("sensors", "sensors", kind="features"),
 )
 
+#: The same with tables of further columns: one that events name, one that is a feature of theirs.
+MARGINALS = control_of(
+    layout("credit", "first", segments=("country",), marginals=("plan", "grade"), duplicates_window=50),
+    layout(
+        "credit",
+        "second",
+        from_ms=SECOND,
+        pane_ms=PANE // 2,
+        segments=("country", "plan"),
+        marginals=("grade",),
+        duplicates_window=50,
+    ),
+    layout("churn", "churn", partition=1, marginals=("plan",), duplicates_window=50),
+)
+
 
 def event(**fields: Any) -> dict[str, Any]:
     """A sound prediction of `credit`."""
@@ -144,7 +159,7 @@ def stream(n: int, seed: int) -> list[PlainRecord]:
 
 @dataclass
 class Truth:
-    """What a stream comes to. tables: by (layout, pane, version, segment, late); extras likewise, by name."""
+    """What a stream comes to. tables: by (layout, pane, version, segment, late, marginal); extras likewise, by name."""
 
     tables: dict[tuple[Any, ...], Counter[tuple[str, Any]]] = field(default_factory=lambda: defaultdict(Counter))
     extras: Counter[tuple[Any, ...]] = field(default_factory=Counter)
@@ -165,7 +180,7 @@ def summed(outputs: Iterable[Sequence[Output]], control: Control) -> Truth:
         names = _column_names(table)
         index, values = decode_sparse(record_.body)
         extremes = decode_ints(record_.extremes).reshape(len(record_.rows), len(table.numeric), 2)
-        keys = [(record_.layout, row.pane, row.version, row.segment, row.late) for row in record_.rows]
+        keys = [(record_.layout, row.pane, row.version, row.segment, row.late, row.marginal) for row in record_.rows]
         for i, value in zip(index.tolist(), values.tolist(), strict=True):
             truth.tables[keys[i // record_.width]][names[i % record_.width]] += value
         for key, row in zip(keys, extremes.tolist(), strict=True):
@@ -227,10 +242,13 @@ def _take(one: PlainRecord, control: Control, truth: Truth, entered: list[tuple[
         return "late"
     truth.maxima[model] = max(truth.maxima.get(model, 0), ts)
     version = str(made.get("version") or "")
-    places = {"country": made["features"].get("country"), **made.get("segment", {})}
+    places = {name: made["features"].get(name) for name in ("country", "grade")} | made.get("segment", {})
     segment = tuple(_level(places.get(name)) or "" for name in chosen.segments)
     pane = ts // chosen.pane_ms * chosen.pane_ms
-    _count(truth, (chosen.id, pane, version, segment, behind >= 0), made, chosen, one.timestamp - ts)
+    late, delay = behind >= 0, one.timestamp - ts
+    _count(truth, (chosen.id, pane, version, segment, late, ""), made, chosen, delay)
+    for name in chosen.marginals:
+        _count(truth, (chosen.id, pane, version, (_level(places.get(name)) or "",), late, name), made, chosen, delay)
     return None
 
 
@@ -242,7 +260,7 @@ def _count(truth: Truth, key: tuple[Any, ...], made: dict[str, Any], chosen: Lay
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(value, list | dict) or (spec.kind == "numeric" and value is not None and not number):
             names = {list: "list", dict: "object", bool: "bool", str: "str"}
-            truth.extras[(*key, "wrong_type", spec.name, names[type(value)])] += 1
+            _name(truth, key, "wrong_type", spec.name, names[type(value)])
             table["wrong_type", ""] += 1
             value = None
         column = _column(spec, value)
@@ -252,11 +270,11 @@ def _count(truth: Truth, key: tuple[Any, ...], made: dict[str, Any], chosen: Lay
             table["sum", spec.name] += fixed
             _widen(truth, (*key, spec.name), fixed, fixed)
         if column == "unseen":
-            truth.extras[(*key, "unseen", spec.name, _level(value))] += 1
+            _name(truth, key, "unseen", spec.name, _level(value))
     for name in made["features"].keys() - {spec.name for spec in specs}:
         known = any(name == spec.name for one in CONTROL.models[chosen.model] for spec in _specs(one))
         if not known or made["features"][name] is not None:
-            truth.extras[(*key, "unknown", "", name)] += 1
+            _name(truth, key, "unknown", "", name)
             table["unknown", ""] += 1
     table["delay", int(bucket_of(np.array([max(delay, 0.0)]))[0])] += 1
     if made["latency_ms"] is not None:
@@ -266,6 +284,11 @@ def _count(truth: Truth, key: tuple[Any, ...], made: dict[str, Any], chosen: Lay
         table["cost", "sum"] += round(made["cost"] * 1e6)
     if made["status"] is not None:
         table["status", made["status"] != "ok"] += 1
+
+
+def _name(truth: Truth, key: tuple[Any, ...], kind: str, feature: str, name: str) -> None:
+    """Names stand with the cells only."""
+    truth.extras.update([] if key[-1] else [(*key, kind, feature, name)])
 
 
 def _specs(one: Layout) -> tuple[FeatureSpec, ...]:

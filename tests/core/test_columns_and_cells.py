@@ -13,7 +13,7 @@ from schemas.layouts import Limits
 from schemas.profiles import Delta, decode
 from streamer.core.cells import CELLS, NAMES, OTHER, kept, rows_of
 from streamer.core.columns import Names, from_proba, named
-from streamer.core.profiling import apply, profile_rows, start
+from streamer.core.profiling import apply, decode_position, profile_rows, start
 from streamer.core.records import Batch, Output
 from tests.core.stage1 import BEGIN, CONTROL, PANE, REFERENCES, SOURCE, control_of, event, layout, record, run, summed
 
@@ -102,18 +102,50 @@ def test_versions_beyond_the_bound_of_one_delta_share_a_cell() -> None:
         version=np.array([f"v{i % n}" if i % 2 else "main" for i in range(n)], dtype=object),
         segments={"country": np.array([f"c{i}" for i in range(n)], dtype=object)},
     )
-    _, outputs = profile_rows(start(CONTROL, SOURCE), rows, CONTROL, "credit")
-    tables = summed([outputs], CONTROL).tables
+    state, outputs = profile_rows(start(CONTROL, SOURCE), rows, CONTROL, "credit")
+    found = summed([outputs], CONTROL)
+    tables = found.tables
     assert sum(table["n", ""] for table in tables.values()) == n
     assert len(tables) <= CELLS
     assert max(tables, key=lambda key: tables[key]["n", ""])[3] == (OTHER,)
+    # 64 versions and 64 countries keep their names; the others are counted where they went.
+    assert {key[-3:]: count for key, count in found.extras.items()} == {
+        ("folded", "version", f"into {OTHER}"): n // 2 - 63,
+        ("folded", "country", f"into {OTHER}"): n - 64,
+    }
+    written = next(out.value for out in outputs if out.key == b"position") or b""
+    assert (state.folded, decode_position(written).folded) == (n - 64, n - 64)
+
+
+def test_values_of_a_marginal_beyond_the_bound_share_a_row_and_an_event_is_folded_once() -> None:
+    """The cells keep all their names; each event is in one row of the marginal table."""
+    control = control_of(layout("credit", "first", segments=("country",), marginals=("device",)))
+    n = CELLS + 100
+    rows = Rows(
+        ts=np.full(n, BEGIN),
+        columns={"age": np.full(n, 40.0)},
+        segments={
+            "country": np.array(["FR", "DE"] * (n // 2), dtype=object),
+            "device": np.array([f"d{i}" for i in range(n)], dtype=object),
+        },
+    )
+    state, outputs = profile_rows(start(control, SOURCE), rows, control, "credit")
+    found = summed([outputs], control)
+    cells = {key[3]: table["n", ""] for key, table in found.tables.items() if key[-1] == ""}
+    devices = {key[3]: table["n", ""] for key, table in found.tables.items() if key[-1] == "device"}
+    assert cells == {("FR",): n // 2, ("DE",): n // 2}
+    assert (len(devices), sum(devices.values()), devices[OTHER,]) == (65, n, n - 64)
+    assert {key[-4:]: count for key, count in found.extras.items()} == {
+        ("device", "folded", "device", f"into {OTHER}"): n - 64
+    }
+    assert (state.applied, state.folded) == (n, n - 64)
 
 
 def test_many_panes_times_many_names_do_not_overflow() -> None:
     n = 4_000
     wide = Names(np.arange(n), [str(i) for i in range(n)])
     pane = np.arange(n) * 60_000
-    rows, cell = rows_of(pane[:2_000], np.zeros(2_000, dtype=bool), [Names(wide.codes[:2_000], wide.names)] * 3)
+    rows, cell, _ = rows_of(pane[:2_000], np.zeros(2_000, dtype=bool), [Names(wide.codes[:2_000], wide.names)] * 3)
     assert (len(rows), cell.tolist()) == (2_000, list(range(2_000)))
     assert rows[7].segment == ("7", "7")
 
@@ -138,6 +170,19 @@ def test_a_large_delta_is_split_between_cells() -> None:
     assert [part.part for part in parts] == list(range(len(parts)))
     tables = summed([outputs], many).tables
     assert sorted(key[3][0] for key in tables) == sorted(one["a"] for one in segments)
+
+
+def test_a_large_delta_with_marginals_is_split_and_adds_up_to_the_same() -> None:
+    many = control_of(layout("credit", "first", segments=("a",), marginals=("b", "c")))
+    names = [{column: f"{column}{i}-" + "x" * 200 for column in "abc"} for i in range(1_000)]
+    records = [record(event(id=str(i), segment=one), offset=i) for i, one in enumerate(names)]
+    state, outputs = apply(start(many, SOURCE), Batch("predictions", records, 1_000), many)
+    parts = sent(outputs)
+    assert len(parts) > 1
+    assert max(len(out.value or b"") for out in outputs if out.topic == "profiles") <= 512 * 1024
+    values = {(key[-1], key[3][0]): table["age", "bin 1"] for key, table in summed([outputs], many).tables.items()}
+    assert values == {(m, one[c]): 1 for m, c in (("", "a"), ("b", "b"), ("c", "c")) for one in names}
+    assert state.applied == 1_000
 
 
 def test_rows_of_a_table_count_as_records_do() -> None:

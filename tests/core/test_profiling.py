@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 
 from schemas.errors import FormatError, LateLayout, ProtocolBroken, ReferenceFileError
 from schemas.profiles import decode
+from streamer.core.control import Control
 from streamer.core.profiling import apply, decode_position, restore, start
 from streamer.core.profiling_state import ProfilingPosition, ProfilingState
 from streamer.core.records import Batch, Output
@@ -15,6 +18,7 @@ from tests.core.stage1 import (
     CONTROL,
     HOLD,
     LATENESS,
+    MARGINALS,
     PANE,
     SECOND,
     SOURCE,
@@ -38,12 +42,13 @@ def position_of(outputs: list[Output]) -> ProfilingPosition:
     return decode_position(next(out.value for out in outputs if out.key == b"position") or b"")
 
 
+@pytest.mark.parametrize("control", [CONTROL, MARGINALS], ids=["cells", "marginals"])
 @pytest.mark.parametrize("seed", range(4))
-def test_deltas_add_up_to_the_truth_by_hand(seed: int) -> None:
-    """Every table, extreme and name equals a count record by record, and so do the drops."""
+def test_deltas_add_up_to_the_truth_by_hand(seed: int, control: Control) -> None:
+    """Every table, extreme and name equals a count record by record, and so do the drops; an event counts once."""
     records = stream(600, seed)
-    state, outputs = run(begun(), records, CONTROL, [37])
-    expected, actual = counted_by_hand(records, CONTROL), summed(outputs, CONTROL)
+    state, outputs = run(start(control, SOURCE, next={"predictions": 0}), records, control, [37])
+    expected, actual = counted_by_hand(records, control), summed(outputs, control)
     assert {key: +table for key, table in expected.tables.items()} == {k: +table for k, table in actual.tables.items()}
     assert expected.extremes == actual.extremes
     assert expected.extras == actual.extras
@@ -52,13 +57,14 @@ def test_deltas_add_up_to_the_truth_by_hand(seed: int) -> None:
     assert expected.maxima == state.maxima
 
 
+@pytest.mark.parametrize("control", [CONTROL, MARGINALS], ids=["cells", "marginals"])
 @pytest.mark.parametrize("sizes", [[1], [7], [300], [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]])
-def test_batches_of_any_size_count_the_same(sizes: list[int]) -> None:
+def test_batches_of_any_size_count_the_same(sizes: list[int], control: Control) -> None:
     """I2a: deltas, summed, are a function of the records."""
     records = stream(300, 9)
-    whole, whole_outputs = run(begun(), records, CONTROL, [200])
-    state, outputs = run(begun(), records, CONTROL, sizes)
-    expected, actual = summed(whole_outputs, CONTROL), summed(outputs, CONTROL)
+    whole, whole_outputs = run(start(control, SOURCE, next={"predictions": 0}), records, control, [200])
+    state, outputs = run(start(control, SOURCE, next={"predictions": 0}), records, control, sizes)
+    expected, actual = summed(whole_outputs, control), summed(outputs, control)
     assert expected == actual
     assert (whole.drops, whole.applied, whole.maxima) == (state.drops, state.applied, state.maxima)
 
@@ -140,7 +146,7 @@ def test_late_is_decided_against_the_maximum_before_the_record() -> None:
     records = [record(event(id=str(i), ts=ts), offset=i, append=ts) for i, ts in enumerate(times)]
     state, outputs = apply(begun(), Batch("predictions", records, len(records)), CONTROL)
     rows = summed([outputs], CONTROL).tables
-    late = sum(table["n", ""] for key, table in rows.items() if key[-1])
+    late = sum(table["n", ""] for key, table in rows.items() if key[4])
     assert (late, state.drops["late"], state.applied) == (2, 1, 8)
 
 
@@ -200,10 +206,21 @@ def test_a_damaged_position_is_refused() -> None:
     fields = msgspec.msgpack.decode(raw)
     with pytest.raises(ProtocolBroken, match="digest"):
         decode_position(msgspec.msgpack.encode({**fields, "applied": 2}))
-    with pytest.raises(FormatError, match="format 2"):
-        decode_position(msgspec.msgpack.encode({**fields, "format": 2}))
+    with pytest.raises(FormatError, match="format 3"):
+        decode_position(msgspec.msgpack.encode({**fields, "format": 3}))
     with pytest.raises(FormatError):
         decode_position(raw[:-5])
+
+
+def test_a_position_of_the_format_before_is_read() -> None:
+    """As format 1 wrote it: without `folded`, and a digest that knew nothing of it."""
+    _, outputs = apply(begun(), Batch("predictions", [record(event())], 1), CONTROL)
+    written = msgspec.msgpack.decode(next(out.value for out in outputs if out.key == b"position") or b"")
+    names = "source seq next consumed applied drops maxima ends caught_up first_id next_id ids control_offset"
+    older = {"format": 1, **{name: written[name] for name in names.split()}, "digest": ""}
+    digest = hashlib.blake2b(msgspec.msgpack.encode(older, order="sorted"), digest_size=8).hexdigest()
+    position = decode_position(msgspec.msgpack.encode({**older, "digest": digest}))
+    assert (position.applied, position.folded) == (1, 0)
 
 
 def test_a_changelog_without_a_chunk_of_ids_is_refused() -> None:

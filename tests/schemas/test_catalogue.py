@@ -14,13 +14,13 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from schemas.alerts import Alert, AlertState, AuditRecord, Evidence, Incident, Reason
 from schemas.catalogue import CHANNELS, WIRE_TYPES, Wire, file_name
-from schemas.control import Cluster, ReferenceHead
+from schemas.control import Cluster, InputMapping, ReferenceHead
 from schemas.envelopes import TYPES, Message, wrap
 from schemas.events import DeadLetter, DropReason, FeatureRow, Outcome, Prediction
 from schemas.layouts import Layout, RetrainPolicy, View
 from schemas.profiles import Delta, DeltaRow, Progress
 from schemas.triggers import Approval, RetrainTrigger
-from schemas.verdicts import CellCount, FeatureReport, Status, Verdict, ViewReport, WindowReport
+from schemas.verdicts import CellCount, FeatureReport, MarginalCount, Status, Verdict, ViewReport, WindowReport
 from streamer.commands.schema import documents, export, json_schema
 
 EVIDENCE = Evidence(
@@ -32,6 +32,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     FeatureRow(feature_set="users", ts="2025-01-01T00:00:00Z", features={"age": 41.5, "vip": True}),
     Outcome(id="a1", ts=1_735_689_600_000.5, label=1, prediction=Prediction(id="a1", model="credit", ts=0)),
     Cluster(sources=4, profiles=8),
+    InputMapping(input="predictions", fields={"ts": "meta.at"}, features="in.*", constants={"model": "credit"}),
     Layout(
         model="credit", from_ms=0, reference="r1", views=(View(), View("country", "FR")), policies=(RetrainPolicy(),)
     ),
@@ -50,6 +51,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         views=[
             ViewReport(view=View(), n=12, features=[FeatureReport(feature="age", n=12, missing=0.0, verdict=VERDICT)])
         ],
+        marginals=[MarginalCount(column="device", version="3", value="ios", n=12)],
     ),
     Alert(
         id="al",
