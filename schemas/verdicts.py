@@ -23,6 +23,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: evidence (w·R, in panes); limit: what it must pass to alarm alone (A). n: events in the pane;
     effective_n: what they count as under the design effect. size: change since `onset` in `unit`, with its interval.
     visible_change: the smallest change, in reference sd, that a day like this one would show with 90 % power.
+    shape: of a drift, `step`, `ramp` or `block`, "" while it is too early to say; size_now: over the last panes, in
+    `unit`.
     """
 
     status: Status
@@ -39,6 +41,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit: str = "sd"
     visible_change: float | None = None
     note: str = ""
+    shape: str = ""
+    size_now: float | None = None
 
 
 class FeatureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,3 +112,43 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     provisional: bool = False
     findings: list[str] = []
     marginals: list[MarginalCount] = []
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A figure of performance with its 95 % interval; null where the data do not say (no labels, an open end).
+
+    n: rows it rests on. interval: its method, `wilson`, `delta`, `delong`, `normal`, `wald` or `none`. of: a class, ""
+    for all.
+    """
+
+    name: str
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    interval: str
+    of: str = ""
+
+
+class ReliabilityRow(msgspec.Struct, frozen=True, array_like=True):
+    """Scores of about one size: n, mean score, frequency of the outcome and its 95 % interval."""
+
+    n: int
+    score: float
+    frequency: float
+    low: float
+    high: float
+
+
+class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether scores are frequencies. ece: mean gap between the two; ece_noise: what perfect scores would show at this
+    n; slope: 1 is right, less is over-confident; intercept: 0 is right, more says outcomes are more frequent.
+    """
+
+    n: int
+    ece: float
+    ece_noise: float
+    ece_debiased: Metric
+    slope: Metric
+    intercept: Metric
+    reliability: list[ReliabilityRow] = []
