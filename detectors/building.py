@@ -9,6 +9,7 @@ six views take 320 MB and 8 s of CPU, two cores (`python -m loadtest.references`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,12 +17,13 @@ import numpy.typing as npt
 
 from detectors.bins import FeatureSpec
 from detectors.counting import Counts
+from detectors.horizon import Horizon
 from detectors.learning import Spans, learn, learn_timeless, merged
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import DAY, local_ms
 from detectors.survey import Levels, Survey
-from schemas.layouts import View
+from schemas.layouts import Layout, View
 
 VIEWS, VIEW_ROWS_A_DAY = 64, 1000
 FEW_ROWS = 500
@@ -63,9 +65,15 @@ class ReferenceBuilder:
         self._survey = Survey(OUTPUTS if kind == "predictions" else None)
         self._seen = self._untimed = 0
         self._first, self._last = np.iinfo(np.int64).max, -1
+        self._horizon, self._strays = Horizon(), 0
         self._values = {column: Levels() for column in ("version", *self._segments)}
         self._counts: Counts | None = None
         self._findings: tuple[Finding, ...] = ()
+        self._remarks: list[Finding] = []
+
+    def remark(self, finding: Finding) -> None:
+        """A finding of whoever reads the table, to stand among those made here. Before `finish`."""
+        self._remarks.append(finding)
 
     def survey(self, rows: Rows) -> None:
         """First pass: take in a chunk, in the order of the table."""
@@ -82,7 +90,7 @@ class ReferenceBuilder:
         timed = rows.ts[rows.ts != NO_TIME]
         self._untimed += len(rows) - timed.size
         if timed.size:
-            self._first, self._last = min(self._first, int(timed.min())), max(self._last, int(timed.max()))
+            self._horizon.add(timed)
         columns = {name: column for name, column in rows.columns.items() if self._is_feature(name)}
         self._survey.add(Rows(ts=rows.ts, columns=columns), numbers=numbers)
         for column, levels in self._values.items():
@@ -97,13 +105,19 @@ class ReferenceBuilder:
             piece = rows.take(slice(at, at + _CHUNK))
             kept = self._kept(piece)
             if counts.timed:
-                kept &= piece.ts != NO_TIME
+                strays = kept & (piece.ts != NO_TIME) & self._horizon.strays(piece.ts)
+                self._strays += int(strays.sum())
+                kept &= (piece.ts != NO_TIME) & ~strays
             counts.count(piece if kept.all() else piece.take(kept))
 
     def finish(self) -> Reference:
         """What was learned. A table of no rows gives a provisional reference of nothing, not an exception."""
         counts = self._counts = self._counts or self._plan()
-        findings = list(self._findings)
+        findings = [*self._findings, *self._remarks]
+        if self._strays:
+            words = f"{self._strays} rows lie far from all others in time: left out; kept are those "
+            words += _span(self._first, self._last + 1)
+            findings.append(Finding("stray_time", "", words))
         features: dict[View, dict[str, FeatureReference]] = {counted.view: {} for counted in counts.views}
         for spec in counts.specs:
             model: FeatureReference | None = None
@@ -148,6 +162,20 @@ class ReferenceBuilder:
             )
         )
 
+    def shadow(self, reference: Reference, layout: Layout) -> Reference:
+        """The finished reference with what its own replay attained under a layout's settings; see `shadowing`.
+
+        Without times, or with less than two days, there is nothing to replay: the reference as it is.
+        """
+        from detectors.shadowing import Past, shadow_of
+
+        counts = self._counts
+        if counts is None or not counts.timed or not reference.specs or counts.views[0].times.weekdays.size < 2:
+            return reference
+        columns = {spec.name: counts.slice_of(spec) for spec in counts.specs}
+        past = Past(counts.views[0].table, columns, counts.views[0].times)
+        return identified(replace(reference, shadow=shadow_of(reference, layout, past)))
+
     def _kept(self, rows: Rows) -> npt.NDArray[np.bool_]:
         kept = np.ones(len(rows), dtype=np.bool_)
         for begin, end in self._excluded:
@@ -177,6 +205,9 @@ class ReferenceBuilder:
             spec, remarks = survey.spec(name)
             specs.append(spec)
             findings += remarks
+        if self._horizon.rows:
+            self._horizon.close()
+            self._first, self._last = self._horizon.low, self._horizon.high
         timed = self._last >= 0
         if timed and self._untimed:
             findings.append(Finding("no_time", "", f"{self._untimed} rows without a time are left out"))

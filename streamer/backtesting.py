@@ -9,21 +9,25 @@ windows that only the end of the file closes. `max_alert_age` is off: in a repla
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from detectors.references import Reference
+from detectors.rows import Rows
 from schemas.alerts import AlertState, Evidence, Incident
+from schemas.events import EARLIEST_MS
 from schemas.layouts import Layout
 from schemas.triggers import RetrainTrigger
 from streamer.applying import control_of
+from streamer.core.timestamps import LATEST_MS
 from streamer.replaying import Replay
 from streamer.spans import rfc3339
+from streamer.table_clock import with_future
 from streamer.table_files import Kind
 from streamer.tables import Part
 
@@ -44,8 +48,10 @@ class Crossings:
     passed: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
 
-    def cuts(self, ts: npt.NDArray[np.int64], *, first: int) -> npt.NDArray[np.int64]:
-        """Positions in `ts` after which a pane may close. first: row of the first of them."""
+    def cuts(
+        self, ts: npt.NDArray[np.int64], *, first: int, places: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Positions in `ts` after which a pane may close. first: row of the first of them; places: rows of all."""
         begin = ts[0] if self.latest is None else max(int(ts[0]), self.latest)
         running = np.maximum(np.maximum.accumulate(ts), begin)
         pane = (running - self.lateness_ms) // self.pane_ms
@@ -54,8 +60,9 @@ class Crossings:
         if not self.passed:
             self.passed, self.rows = [int(pane[0])], [first]
         self.passed += pane[cut].tolist()
-        self.rows += (cut + first).tolist()
-        self.latest, self.last_row = int(running[-1]), first + len(ts) - 1
+        self.rows += (cut + first if places is None else places[cut]).tolist()
+        self.latest = int(running[-1])
+        self.last_row = first + len(ts) - 1 if places is None else int(places[-1])
         return cut
 
     def row(self, end: int) -> int:
@@ -66,7 +73,10 @@ class Crossings:
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """What a backtest found. incidents: the last word on each, in the order in which they opened."""
+    """What a backtest found. incidents: the last word on each, in the order in which they opened.
+
+    left_out: rows and lines that were never the model's, by what they were; see `Tally`.
+    """
 
     model: str
     reference: str
@@ -76,6 +86,7 @@ class Backtest:
     triggers: list[RetrainTrigger]
     dropped: dict[str, int]
     crossings: Crossings
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As `--json` writes it."""
@@ -86,6 +97,7 @@ class Backtest:
             "incidents": [self._incident(incident) for incident in self.incidents],
             "triggers": [self._trigger(trigger) for trigger in self.triggers],
             "dropped": self.dropped,
+            **({"left_out": self.left_out} if self.left_out else {}),
         }
 
     def _incident(self, incident: Incident) -> dict[str, Any]:
@@ -111,27 +123,50 @@ class Backtest:
         }
 
 
+class Piece(NamedTuple):
+    """Rows that arrive together: a pane may close after them. ahead: those that are ahead of the table's clock."""
+
+    rows: Rows
+    ids: Sequence[str] | None
+    ahead: npt.NDArray[np.bool_]
+    append_ts: int
+
+
+def pieces(parts: Iterable[Part], crossings: Crossings) -> Iterator[Piece]:
+    """A table cut as live traffic would arrive. Rows without a sound time move nothing; the stages refuse them."""
+    for part, ahead in with_future(parts):
+        ts = part.rows.ts
+        sound = ~ahead & (ts >= EARLIEST_MS) & (ts <= LATEST_MS)
+        running = _running(ts, sound, crossings.latest)
+        ends = [] if running is None else (crossings.cuts(running, first=part.first, places=part.places) + 1).tolist()
+        begin = 0
+        for end in [*ends, len(ts)]:
+            if begin < end:
+                piece = slice(begin, end)
+                ids = None if part.ids is None else part.ids[piece]
+                yield Piece(part.rows.take(piece), ids, ahead[piece], 0 if running is None else int(running[end - 1]))
+            begin = end
+
+
+def _running(
+    ts: npt.NDArray[np.int64], sound: npt.NDArray[np.bool_], latest: int | None
+) -> npt.NDArray[np.int64] | None:
+    """The largest sound time so far, (n,); before the first one, the first. None when there is none yet."""
+    if latest is None and not sound.any():
+        return None
+    begin = int(ts[np.argmax(sound)]) if latest is None else latest
+    return np.maximum.accumulate(np.where(sound, ts, begin))
+
+
 def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backtest:
     """Feed a table's parts to the cores under one layout, from the beginning of time."""
     layout = msgspec.structs.replace(layout, from_ms=0, partition=0, max_alert_age_ms=None)
     replay = Replay(control_of({layout.model: layout}, {layout.model: reference}))
     crossings = Crossings(layout.pane_ms, layout.lateness_ms)
     count = 0
-    for part in parts:
-        ts = part.rows.ts
-        running = np.maximum.accumulate(ts)
-        begin = 0
-        for end in [*(crossings.cuts(ts, first=part.first) + 1).tolist(), len(ts)]:
-            if begin < end:
-                piece = slice(begin, end)
-                replay.rows(
-                    part.rows.take(piece),
-                    layout.model,
-                    append_ts=int(running[end - 1]),
-                    ids=None if part.ids is None else part.ids[piece],
-                )
-            begin = end
-        count += len(ts)
+    for piece in pieces(parts, crossings):
+        replay.rows(piece.rows, layout.model, append_ts=piece.append_ts, ids=piece.ids, ahead=piece.ahead)
+        count += len(piece.rows)
     replay.flush(layout.model, layout.kind)
     incidents = {incident.id: incident for incident in replay.said.incidents}
     triggers = {trigger.id: trigger for trigger in replay.said.triggers}
@@ -148,8 +183,8 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
 
 
 def kinds_of(reference: Reference) -> Mapping[str, Kind]:
-    """Columns that the reference knows as categories: their numbers are names, as the stream reads them."""
-    return {spec.name: "text" for spec in reference.specs if spec.kind == "categorical"}
+    """What columns are read as: as the reference knows them, whatever the table's first rows look like."""
+    return {spec.name: "text" if spec.kind == "categorical" else "number" for spec in reference.specs}
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
 from schemas.verdicts import Status
 from streamer.applying import control_of
-from streamer.backtesting import Crossings
+from streamer.backtesting import Crossings, pieces
 from streamer.core.models import Model
 from streamer.core.tallies import Tally
 from streamer.replaying import Replay
@@ -140,18 +140,10 @@ def _until(
         closed, state = model.closed, model.scope
         return False
 
-    for part in parts:
-        ts = part.rows.ts
-        running = np.maximum.accumulate(ts)
-        begin = 0
-        for end in [*(crossings.cuts(ts, first=part.first) + 1).tolist(), len(ts)]:
-            if begin < end:
-                ids = None if part.ids is None else part.ids[begin:end]
-                rows = part.rows.take(slice(begin, end))
-                replay.rows(rows, layout.model, append_ts=int(running[end - 1]), ids=ids)
-                if reached():
-                    return closed, state, replay.model(layout.model)
-            begin = end
+    for piece in pieces(parts, crossings):
+        replay.rows(piece.rows, layout.model, append_ts=piece.append_ts, ids=piece.ids, ahead=piece.ahead)
+        if reached():
+            return closed, state, replay.model(layout.model)
     replay.flush(layout.model, layout.kind)
     return closed, state, replay.model(layout.model)
 

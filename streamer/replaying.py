@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from detectors.rows import Rows
 from schemas.alerts import Alert, AuditRecord, Incident
 from schemas.envelopes import unwrap
@@ -70,9 +73,19 @@ class Replay:
         self._profiling = profiling.start(control, 0, mappings=mappings)
         self._monitoring = monitoring.start(control, 0)
 
-    def rows(self, rows: Rows, model: str, *, append_ts: int, ids: Sequence[str] | None = None) -> None:
-        """Feed rows of a table."""
-        self._profiling, outputs = profiling.profile_rows(self._profiling, rows, self.control, model, ids=ids)
+    def rows(
+        self,
+        rows: Rows,
+        model: str,
+        *,
+        append_ts: int,
+        ids: Sequence[str] | None = None,
+        ahead: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Feed rows of a table. ahead: (n,) those whose time is in the future."""
+        self._profiling, outputs = profiling.profile_rows(
+            self._profiling, rows, self.control, model, ids=ids, ahead=ahead
+        )
         self._pass_on(outputs, append_ts)
 
     def records(self, input: str, records: Sequence[PlainRecord]) -> None:

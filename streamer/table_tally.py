@@ -47,21 +47,27 @@ class Tally:
         if count:
             self.words.setdefault(column, Met()).add(count, place=row, value=value)
 
-    def notes(self) -> list[str]:
-        """Sentences for people, none where all was well."""
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Lines and rows that no reader got, by what they were; nothing of what there was none."""
+        found = {"unreadable_lines": self.lines.count, "rows_of_other_models": self.others}
+        return {what: count for what, count in found.items() if count}
+
+    def notes(self, *, words: bool = True) -> list[str]:
+        """Sentences for people, none where all was well. words: also about texts among numbers."""
         found = []
         if self.lines.count:
             found.append(
                 f"{_many(self.lines.count, 'line')} that cannot be read left out, the first is line "
                 f"{self.lines.place:,}: {self.lines.value}"
             )
-        for column, met in self.words.items():
+        for column, met in self.words.items() if words else ():
             found.append(
                 f"{column}: {_many(met.count, 'text')} among its numbers, the first in row {met.place:,}: {met.value!r}"
             )
         if self.untimed.count:
             found.append(
-                f"{_many(self.untimed.count, 'row')} without a time left out, the first is row "
+                f"{_many(self.untimed.count, 'row')} without a time dropped, the first is row "
                 f"{self.untimed.place:,}: {self.untimed.value or 'nothing'}"
             )
         if self.others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -51,13 +52,16 @@ def backtest(
     known = [spec.name for spec in learned.specs]
     if json is not None and str(json) != "-":
         folder_for(json)
-    table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known)
+    table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model)
     if reading.features:
         # Who selects wants to watch the selection: the rest is not missing.
         layout = _watching(layout, [*table.features, *OUTPUTS])
         known = [name for name in known if name in layout.monitored]
     _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
+    found = replace(found, left_out=table.tally.left_out)
+    for note in table.tally.notes():
+        print(f"note: {note}", file=sys.stderr)
     text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
     if json is not None and str(json) == "-":
         print(text)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from detectors.building import ReferenceBuilder
-from detectors.references import Reference, dumps, loads
+from detectors.references import Finding, Reference, dumps, loads
 from detectors.words import words
 from schemas.errors import ReferenceFileError, TriplineError
+from schemas.layouts import Layout
 from streamer import spans
 from streamer.commands.progress import with_progress
 from streamer.commands.written import folder_for, write
@@ -38,10 +42,14 @@ def build(
     exclude: list[str] | None = None,
     from_topic: bool = False,
     last: str = "14d",
+    pane: str = "5m",
+    tolerance: float = 0.1,
+    false_alarms: str = "1 per 30d",
+    strict: bool = False,
     config: Path = Path("tripline.yaml"),
     as_json: bool = False,
 ) -> None:
-    """Learn a reference, write it to `output`, print what was learned."""
+    """Learn a reference, replay it through its own monitors, write it to `output`, print what was learned."""
     if (data is None) != from_topic:
         raise TableError("reference build takes a table or --from-topic, one of them")
     reading = reading_of(
@@ -49,15 +57,18 @@ def build(
         start=start, header=header,
     )  # fmt: skip
     left_out = [parse_span(text) for text in exclude or ()]
+    settings = _replayed_under(pane=pane, tolerance=tolerance, false_alarms=false_alarms, strict=strict)
     folder_for(output)
     with contextlib.ExitStack() as ends:
         if from_topic:
             data = ends.enter_context(_of_topic(config, model=model, last=last))
         assert data is not None
-        table = Table(data, reading, timeless=True, outcomes=True)
-        reference = learn(table, model=model, timezone=timezone, exclude=left_out, progress=True)
+        table = Table(data, reading, timeless=True, outcomes=True, model=model)
+        reference = learn(
+            table, model=model, timezone=timezone, exclude=left_out, replayed_under=settings, progress=True
+        )
     write(output, dumps(reference))
-    _say(reference, output, as_json=as_json)
+    _say(reference, output, as_json=as_json, notes=table.tally.notes(words=False))
 
 
 def show(file: Path, *, as_json: bool = False) -> None:
@@ -78,9 +89,13 @@ def learn(
     timezone: str = "UTC",
     exclude: list[tuple[int, int]] | None = None,
     kind: Literal["predictions", "features"] | None = None,
+    replayed_under: Layout | None = None,
     progress: bool = False,
 ) -> Reference:
-    """The reference of a table, read twice. A zone that is not known is an error, before anything is read."""
+    """The reference of a table, read twice. A zone that is not known is an error, before anything is read.
+
+    replayed_under: pane, tolerance, strictness and budget of the replay through its own monitors; None: there is none.
+    """
     try:
         builder = ReferenceBuilder(
             model, kind or table.kind, timezone=timezone, segments=table.reading.segments, exclude=exclude or ()
@@ -91,7 +106,45 @@ def learn(
         parts = table.parts()
         for part in with_progress(parts, what=what, total=table.total) if progress else parts:
             take(part.rows)
-    return builder.finish()
+    for column, met in table.tally.words.items():
+        words = f"{column}: {met.count:,} texts among its numbers count as missing, the first in row {met.place:,}: "
+        builder.remark(Finding("wrong_type", column, words + repr(met.value)))
+    reference = builder.finish()
+    if replayed_under is None:
+        return reference
+    monitored = tuple(spec.name for spec in reference.specs)
+    layout = msgspec.structs.replace(
+        replayed_under,
+        model=model,
+        reference=reference.id,
+        segments=reference.segments,
+        monitored=monitored,
+        monitors=max(1, len(monitored) * len(reference.views)),
+    )
+    return builder.shadow(reference, layout)
+
+
+def _replayed_under(*, pane: str, tolerance: float, false_alarms: str, strict: bool) -> Layout:
+    try:
+        pane_ms = spans.duration(pane)
+    except ValueError as error:
+        raise TableError(f"--pane {pane!r}: {error}") from error
+    if pane_ms < 1000:
+        raise TableError(f"--pane {pane!r}: must be at least 1s")
+    try:
+        allowed = spans.budget(false_alarms)
+    except ValueError as error:
+        raise TableError(f"--false-alarms {false_alarms!r}: {error}") from error
+    return Layout(
+        model="",
+        from_ms=0,
+        reference="",
+        pane_ms=pane_ms,
+        tolerance=tolerance,
+        false_alarms=allowed.false_alarms,
+        budget_ms=allowed.budget_ms,
+        strict=strict,
+    )
 
 
 def parse_span(text: str) -> tuple[int, int]:
@@ -122,11 +175,12 @@ def _of_topic(config: Path, *, model: str, last: str) -> AbstractContextManager[
     return spooled(loaded, settings_from(loaded), model=model, since=since)
 
 
-def _say(reference: Reference, output: Path | None, *, as_json: bool) -> None:
+def _say(reference: Reference, output: Path | None, *, as_json: bool, notes: Sequence[str] = ()) -> None:
+    """notes: what the reading of the table met."""
     if as_json:
-        print(json.dumps(_plain(reference, output), indent=2))
+        print(json.dumps({**_plain(reference, output), "table": list(notes)}, indent=2))
         return
-    print("\n".join(words(reference)))
+    print("\n".join([*words(reference), *(f"table: {note}" for note in notes)]))
     print(f"reference {reference.id}" + (f" → {output}" if output else ""))
 
 
@@ -143,6 +197,7 @@ def _plain(reference: Reference, output: Path | None) -> dict[str, object]:
         "provisional": reference.provisional,
         "features": [{"name": spec.name, "kind": spec.kind} for spec in reference.specs],
         "views": [str(view) for view in reference.views],
+        "shadow": None if reference.shadow is None else msgspec.to_builtins(reference.shadow),
         "findings": [{"kind": f.kind, "feature": f.feature, "words": f.words} for f in reference.findings],
         "words": words(reference),
     }

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from detectors.rows import Rows
 from schemas.errors import LateLayout, ProtocolBroken
@@ -117,13 +118,15 @@ def profile_rows(
     model: str,
     *,
     ids: Sequence[str] | None = None,
+    ahead: npt.NDArray[np.bool_] | None = None,
     caught_up: bool = False,
 ) -> tuple[ProfilingState, list[Output]]:
     """Count rows that came in columns, by the same rules as records: the table's way into stage 1.
 
     rows: some consecutive rows, in order; their numbers go on from the last call's and stand in dead letters as
     offsets of the topic `rows`. ids: of predictions, when repeats are to be dropped. There is no append time: no
-    delay is counted and no row is in the future. A row without a time is dropped as `schema`.
+    delay is counted, and in the future are the rows that are `ahead`, (n,). A row without a time is dropped as
+    `schema`.
     """
     _learn_control(state, control)
     kind: Kind = "predictions" if model in state.plans.models["predictions"] else "features"
@@ -142,6 +145,9 @@ def profile_rows(
         words, unfit = None, list[Unfit]()
         if ids is not None:
             words, unfit = identify(as_text(ids), [plan], np.zeros(at.size, dtype=np.int64))
+        if ahead is not None and ahead.any():
+            future = Unfit(np.flatnonzero(ahead[at]), DropReason.FUTURE, "far ahead of the rows around it")
+            unfit = [future, *unfit]
         arrivals = Arrivals(
             at=at,
             models=(model,),
