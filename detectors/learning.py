@@ -32,13 +32,15 @@ _CHUNK = 1 << 16
 class Calendar:
     """Where B consecutive blocks of `base_ms`, the first of number `first`, stand in the local week.
 
-    day: (B,) place among the D local days; weekdays: (D,); hour: (B,) of the day; before, after, later: (B,) hours of
-    the week and the weight of the later one (`seasonality.circle`), at the middle of the block.
+    day: (B,) place among the D local days; local_days (D,): days since 1970; weekdays: (D,); hour: (B,) of the day;
+    before, after, later: (B,) hours of the week and the weight of the later one (`seasonality.circle`), at the middle
+    of the block.
     """
 
     base_ms: int
     first: int
     day: Ints
+    local_days: Ints
     weekdays: Ints
     hour: Ints
     before: Ints
@@ -69,7 +71,7 @@ def calendar(*, base_ms: int, first: int, blocks: int, timezone: str) -> Calenda
     local = local_ms(middles, timezone=timezone)
     days, day = np.unique(local // DAY, return_inverse=True)
     before, after, later = circle(local)
-    return Calendar(base_ms, first, day, (days + 3) % 7, local % DAY // HOUR, before, after, later)
+    return Calendar(base_ms, first, day, days, (days + 3) % 7, local % DAY // HOUR, before, after, later)
 
 
 def learn(
@@ -86,16 +88,12 @@ def learn(
         kept[max(0, begin // times.base_ms - times.first) : max(0, -(-end // times.base_ms) - times.first)] = False
     counts = blocks[kept].sum(axis=0, dtype=np.int64) if not kept.all() else blocks.sum(axis=0, dtype=np.int64)
     along = directions(spec, counts)
-    sums, rows = _sums(blocks, along, kept)
-    by_day, rows_by_day = _by_day(sums, rows, times)
+    sums, rows = direction_sums(blocks, along, kept)
+    by_day, rows_by_day = day_sums(sums, rows, times)
     prior = None if model is None else _shape_of(model, along)
     profile = fit_profile(by_day, rows_by_day, times.weekdays, prior)
     without = fit_without_each_day(by_day, rows_by_day, times.weekdays, prior)
-    for j in range(len(along)):
-        mu = (
-            without[times.day, times.before, j] * (1.0 - times.later) + without[times.day, times.after, j] * times.later
-        )
-        sums[:, j] -= rows * mu
+    residuals_about(sums, rows, without, times)
     scales = block_moments(sums, rows, None if model is None else _v_of(model, along, times.base_ms))
     feature = FeatureReference(
         counts=counts,
@@ -197,7 +195,7 @@ def drifted(along: Directions, residuals: Floats, rows: Floats, tolerance: float
     return words
 
 
-def _sums(blocks: npt.NDArray[Any], along: Directions, kept: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def direction_sums(blocks: npt.NDArray[Any], along: Directions, kept: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """S (B, k) and rows (B,) by block, 0 where left out; in pieces, as the counts are a part of a large table."""
     sums, rows = np.empty((kept.size, len(along))), np.empty(kept.size)
     for at in range(0, kept.size, _CHUNK):
@@ -207,12 +205,20 @@ def _sums(blocks: npt.NDArray[Any], along: Directions, kept: npt.NDArray[np.bool
     return sums, rows
 
 
-def _by_day(sums: Floats, rows: Floats, times: Calendar) -> tuple[Floats, Floats]:
+def day_sums(sums: Floats, rows: Floats, times: Calendar) -> tuple[Floats, Floats]:
+    """S (D, 24, k) and rows (D, 24) by local day and hour, from those by block."""
     days = times.weekdays.size
     cell = times.day * 24 + times.hour
     by_day = np.stack([np.bincount(cell, column, days * 24).astype(np.float64) for column in sums.T], axis=-1)
     rows_by_day = np.bincount(cell, rows, days * 24).astype(np.float64)
     return by_day.reshape(days, 24, -1), rows_by_day.reshape(days, 24)
+
+
+def residuals_about(sums: Floats, rows: Floats, without: Floats, times: Calendar) -> None:
+    """Turn S (B, k) into S − n·μ in place, μ the profile (D, 168, k) that was fitted without the block's own day."""
+    for j in range(sums.shape[1]):
+        early, late = without[times.day, times.before, j], without[times.day, times.after, j]
+        sums[:, j] -= rows * (early * (1.0 - times.later) + late * times.later)
 
 
 def _shape_of(model: FeatureReference, along: Directions) -> Floats:

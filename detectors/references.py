@@ -21,7 +21,11 @@ import numpy.typing as npt
 
 from detectors.bins import FeatureSpec
 from detectors.directions import STEP_BITS, Directions
+from detectors.outcome_references import OutcomeDocument, OutcomeReference
+from detectors.outcome_references import content as outcome_content
+from detectors.outcome_references import loaded as outcome_loaded
 from detectors.profiles import Table
+from detectors.shadow import Shadow
 from detectors.words import words
 from schemas.errors import ReferenceFileError
 from schemas.layouts import View
@@ -41,7 +45,10 @@ __all__ = [
     "words",
 ]
 
-REFERENCE_FORMAT = 1
+#: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
+REFERENCE_FORMAT = 2
+#: Optional parts of the document, absent where there is nothing, by the format that brought them.
+_PARTS = {"shadow": 2, "labels": 2}
 HOURS = 168
 _LARGEST_ARRAY = 1 << 28
 
@@ -106,7 +113,8 @@ class Reference:
     start, end: [start, end) of its rows in ms, both 0 for a bag of rows. n: rows, all of them. days: length in days.
     segments: columns that views may name. views: the model (`View()`) and all that had rows enough.
     gaps: (168,) longest time without a row that touches the hour of the week, ms. provisional: why it may not page by
-    itself, "" when it may. excluded: [from, to) that a person left out.
+    itself, "" when it may. excluded: [from, to) that a person left out. shadow: what its own replay attained.
+    labels: losses and calibration of the reference's outcomes, when it had any.
     """
 
     model: str
@@ -123,6 +131,8 @@ class Reference:
     provisional: str = ""
     excluded: tuple[tuple[int, int], ...] = ()
     outcomes: OutcomeTable | None = None
+    shadow: Shadow | None = None
+    labels: OutcomeReference | None = None
     id: str = ""
 
     @cached_property
@@ -158,8 +168,9 @@ def dumps(reference: Reference) -> bytes:
     True
     """
     content = _content(reference)
+    oldest = max([1, *(_PARTS[part] for part in _PARTS if part in content)])
     return msgspec.json.format(
-        msgspec.json.encode({"tripline_reference": REFERENCE_FORMAT, "id": _hash(content), **content}, order="sorted"),
+        msgspec.json.encode({"tripline_reference": oldest, "id": _hash(content), **content}, order="sorted"),
         indent=1,
     )
 
@@ -190,7 +201,11 @@ def _hash(content: dict[str, Any]) -> str:
 
 def _content(reference: Reference) -> dict[str, Any]:
     outcomes = reference.outcomes
+    parts = {} if reference.shadow is None else {"shadow": msgspec.to_builtins(reference.shadow)}
+    if reference.labels is not None:
+        parts["labels"] = outcome_content(reference.labels, _pack)
     return {
+        **parts,
         "model": reference.model,
         "kind": reference.kind,
         "timezone": reference.timezone,
@@ -275,6 +290,8 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     specs: tuple[FeatureSpec, ...]
     outcomes: dict[str, dict[str, Any]] | None
     views: list[_ViewDocument]
+    shadow: Shadow | None = None
+    labels: OutcomeDocument | None = None
 
 
 def _reference(content: dict[str, Any], reference_id: str) -> Reference:
@@ -317,6 +334,8 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         specs=document.specs,
         views=views,
         outcomes=outcomes,
+        shadow=document.shadow,
+        labels=None if document.labels is None else outcome_loaded(document.labels, _unpack),
         id=reference_id,
     )
 

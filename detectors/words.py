@@ -9,6 +9,7 @@ import numpy as np
 
 from detectors.bins import FeatureSpec
 from detectors.design_effect import deff_at, n_bar_at
+from detectors.shadow import words_of
 from schemas.layouts import View
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def words(reference: Reference) -> list[str]:
     if others:
         lines.append("views with a reference of their own: " + ", ".join(others))
     lines += [f"finding: {finding.words}" for finding in reference.findings if finding.kind != "short"]
+    if reference.shadow is not None:
+        lines += words_of(reference.shadow)
     if reference.provisional:
         lines.append(f"provisional (shown, silent): {reference.provisional}")
     return lines

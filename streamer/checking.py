@@ -11,6 +11,7 @@ import numpy as np
 
 from detectors.references import Reference
 from detectors.scopes import build_scope
+from detectors.shadow import words_of
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout
 from streamer import spans
@@ -31,6 +32,7 @@ def warnings_of(
     for name, layout in layouts.items():
         reference = references[name]
         yield from _of_reference(loaded, name, layout, reference)
+        yield from _of_shadow(loaded, name, layout, reference)
         yield from _of_panes(loaded, name, layout, reference)
         yield from _of_budget(loaded, name, layout, reference)
 
@@ -57,6 +59,25 @@ def _of_reference(loaded: Loaded, name: str, layout: Layout, reference: Referenc
             yield loaded.fault(
                 *place, "reference", message=f"has findings ({', '.join(kinds)}); `tripline reference show` says them"
             )
+
+
+def _of_shadow(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    """What the reference's own replay attained, where it breaks the budget."""
+    shadow = reference.shadow
+    if shadow is None or not shadow.breaks:
+        return
+    others = [
+        f"{what} {theirs}, here {ours}"
+        for what, theirs, ours in (
+            ("pane", spans.words(shadow.pane_ms), spans.words(layout.pane_ms)),
+            ("tolerance", f"{shadow.tolerance:g}", f"{layout.tolerance:g}"),
+            ("strict", str(shadow.strict).lower(), str(layout.strict).lower()),
+        )
+        if theirs != ours
+    ]
+    settings = f" (that was at {'; '.join(others)}: build it anew with these to see)" if others else ""
+    said = "; ".join(line.strip() for line in words_of(shadow))
+    yield loaded.fault("models", name, "false_alarms", message=said + settings)
 
 
 def _of_panes(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:

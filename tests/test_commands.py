@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from detectors.references import dumps, identified
+from detectors.shadow import Shadow, ShadowFeature
 from streamer.commands import main
-from tests.histories import START, rows, write_csv, write_reference
+from tests.histories import START, reference, rows, write_csv, write_reference
 
 FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n    retrain: {when: drift}\n"
 #: What `--help` must not wait for.
@@ -86,6 +88,31 @@ def test_a_reference_is_built_said_and_shown_again(tripline: Run, tmp_path: Path
     )  # fmt: skip
 
 
+def test_a_reference_is_replayed_through_its_own_monitors(tripline: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "history.csv", rows(9 * 24, start=START, seed=4))
+    settings = ["--pane", "1h", "--tolerance", "0.2", "--false-alarms", "2 per 30d", "--strict"]
+    built = tripline("reference", "build", "history.csv", "--model", "m", "-o", "r.json", *settings)
+    assert (
+        "replayed through its own monitors (pane 1 h, tolerance 0.2, strict, 2 per 30 d): 0 false incidents in 9.0 days"
+        in built.out
+    )
+    shadow = json.loads(tripline("reference", "show", "r.json", "--json").out)["shadow"]
+    assert (shadow["pane_ms"], shadow["strict"], shadow["incidents"]) == (3_600_000, True, 0)
+
+
+def test_check_says_what_the_replay_of_the_reference_broke(tripline: Run, tmp_path: Path) -> None:
+    shadow = Shadow(
+        pane_ms=300_000, tolerance=0.1, strict=False, false_alarms=1.0, budget_ms=30 * 86_400_000, monitors=2,
+        span_ms=14 * 86_400_000, incidents=3, features=(ShadowFeature(feature="age", alarms=3, dates=("2025-01-02",)),),
+        cures=("`strict: true` would keep the budget",),
+    )  # fmt: skip
+    (tmp_path / "reference.json").write_bytes(dumps(identified(replace(reference(), shadow=shadow))))
+    said = tripline("check").out
+    assert "models.m.false_alarms: warning: replayed through its own monitors (pane 5 min" in said
+    assert "age: 3 alarms, 6.4 per budget (2025-01-02); `strict: true` would keep the budget" in said
+    assert "(that was at pane 5m, here 1h: build it anew" in said
+
+
 def test_the_same_table_gives_the_same_reference_whatever_its_form(tripline: Run, tmp_path: Path) -> None:
     table = rows(9 * 24, start=START, seed=4)
     write_csv(tmp_path / "timed.csv", table)
@@ -99,6 +126,8 @@ def test_the_same_table_gives_the_same_reference_whatever_its_form(tripline: Run
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["reference", "build", "x", "--model", "m", "-o", "x", "--pane", "5"], "tripline: --pane '5': "),
+        (["reference", "build", "x", "--model", "m", "-o", "x", "--false-alarms", "1"], "--false-alarms '1': "),
         (["reference", "show", "nope.json"], "tripline: nope.json: No such file or directory"),
         (["reference", "show", "tripline.yaml"], "tripline: tripline.yaml: reference: not a whole JSON document"),
         (["reference", "build", "--model", "m", "-o", "x"], "tripline: reference build takes a table or --from-topic"),

@@ -231,15 +231,20 @@ def reference_build(
     exclude: Annotated[list[str] | None, typer.Option(metavar="FROM..TO", help="Times to leave out.")] = None,
     from_topic: Annotated[bool, typer.Option("--from-topic", help="Read the input topic, not a table.")] = False,
     last: Annotated[str, typer.Option(metavar="DURATION", help="How much of the topic.")] = "14d",
+    pane: Annotated[str, typer.Option(metavar="DURATION", help="Pane of the replay through its own monitors.")] = "5m",
+    tolerance: Annotated[float, typer.Option(min=0.0, max=5.0, help="Tolerance of that replay.")] = 0.1,
+    false_alarms: Annotated[str, typer.Option(metavar="BUDGET", help="Budget of that replay.")] = "1 per 30d",
+    strict: Annotated[bool, typer.Option("--strict", help="That replay is strict.")] = False,
     config: Config = DEFAULT, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Learn a reference from history; says in words what it learned and what looks wrong."""
+    """Learn a reference from history; says in words what it learned, what it would have paged, what looks wrong."""
     from streamer.commands.reference import build as command
 
     command(
         data, model=model, output=output, map=map, features=features, segments=segments, categorical=categorical,
         timezone=timezone, rows=rows, every=every, start=start, header=header, exclude=exclude or [],
-        from_topic=from_topic, last=last, config=config, as_json=as_json,
+        from_topic=from_topic, last=last, pane=pane, tolerance=tolerance, false_alarms=false_alarms, strict=strict,
+        config=config, as_json=as_json,
     )  # fmt: skip
 
 
