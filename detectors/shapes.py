@@ -12,11 +12,11 @@ both moves taken in the direction of `m₁`:
 
 Why 1.5: a straight ramp alarms over its first k panes with `m₁ = k/2` and shows `k + W/2` over the next W, twice `m₁`
 at least; a step whose onset is dated a third too early has `m₁` diluted to two thirds, which is what 1.5 forgives.
-Share of the looks after the alarm that say so, of 60 streams of 50 events a pane (`tests/detectors/test_shapes.py` holds
-them to it): steps of .2 to 1 sd 100 %, of 2 sd 94 % (dated a pane early, it looks like a ramp); ramps of .01, .03 and .1
-sd a pane 85, 94 and 99 %, the rest `step`, said before they have grown; a block of four panes 100 %. A ramp that takes
-longer than 150 panes to grow by half is called a step meanwhile. The trail goes on through further alarms of the same
-monitor, unlike the window of the resolve rule.
+Share of the looks after the alarm that say so, on 60 streams of 50 events a pane (`tests/detectors/test_shapes.py`
+holds them to it): steps of .2 to 1 sd 100 %, of 2 sd 94 % (dated a pane early, it looks like a ramp); ramps of .01,
+.03 and .1 sd a pane 85, 94 and 99 %, the rest `step`, said before they have grown; a block of four panes 100 %. A ramp
+that takes longer than 150 panes to grow by half is called a step meanwhile. The trail goes on through further alarms
+of the same monitor, unlike the window of the resolve rule.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ class Reason(StrEnum):
     SOURCE_STALLED = "source_stalled"
     SOURCE_MOVES = "source_moves"
     GAP_ACCEPTED = "gap_accepted"
+    PAGE_WHEN_MET = "page_when_met"
+    PAGE_WHEN_NOT_MET = "page_when_not_met"
     LAYOUT_IN_FORCE = "layout_in_force"
 
 
@@ -48,6 +50,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: `location up`, `scale down`, `missing up`, `level FR up`, … size: in `unit` (`sd`, `share`, `ms`), with
     its interval; raw_size: the same in the feature's own unit where that is known. onset: start (ms) of the first
     pane of the change, between onset_low and onset_high. value: evidence w·R; limit: A.
+    shape: how the change has gone on since: `step` (it stands), `ramp` (it has grown), `block` (it has passed), "": too
+    early to say; size_now: over the last panes when that was said, in `unit`.
     """
 
     feature: str
@@ -67,6 +71,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: float | None = None
     limit: float | None = None
     note: str = ""
+    shape: str = ""
+    size_now: float | None = None
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,6 +96,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All alerts of one (model, version) that are open together. Key on Kafka: `model|version`; compacted.
 
     evidence: ranked, the strongest first. sequence: counts this incident's records. old_news: recorded, not posted.
+    note: `page_when` has not held yet: recorded, not posted.
     """
 
     id: str
@@ -110,6 +117,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layout: str = ""
     reference: str = ""
     old_news: bool = False
+    note: bool = False
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

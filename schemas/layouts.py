@@ -38,8 +38,27 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rows_at_least: int | None = None
 
 
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A predicate over what fires in the open incident: a leaf, or, with `of`, that at least `least` of those hold.
+
+    A leaf holds when something fires that fits: `feature`, a name or glob, "" for any; `view`, None for any. kind:
+    `drift` a chart, but for features whose values are gone; `step`, `ramp` such a drift of that shape, `trend` of
+    either; `missing`, `range`, `levels` a hard rule or a chart on missing values, values outside the reference's range,
+    unseen levels; `rows`, `silence` the rules on the model; `rule` any hard rule.
+
+    >>> Condition(of=(Condition(feature="age"), Condition(kind="missing", feature="country")), least=1).least
+    1
+    """
+
+    kind: Literal["drift", "step", "ramp", "trend", "missing", "range", "levels", "rows", "silence", "rule"] = "drift"
+    feature: str = ""
+    view: View | None = None
+    of: tuple[Condition, ...] = ()
+    least: int = 0
+
+
 class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a retrain trigger is emitted: an incident with drift, open for `for_ms` of event time, once per incident.
+    """When a retrain trigger is emitted: `condition` has held for `for_ms` of event time, once per incident.
 
     cooldown_ms: no second trigger of (model, name) whose window ends sooner after the last one's.
     mode: `auto` emits, `approve` asks and waits for `tripline triggers approve ID`, `dry_run` only records.
@@ -51,6 +70,7 @@ class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "approve", "dry_run"] = "auto"
     approval_expires_ms: int = 86_400_000
     min_label_coverage: float = 0.0
+    condition: Condition = Condition()
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +103,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     of prediction time of outcomes; maturity_ms: how long after its end charts take it.
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
     two classes; "": the one of `1`, `true`, `yes`, else the last in order.
+    page_when: an incident is posted from the pane on at whose close it holds; None: from its opening.
     """
 
     model: str
@@ -123,6 +144,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     early_outcome_wait_ms: int = 600_000
     positive: str = ""
+    page_when: Condition | None = None
 
     @property
     def id(self) -> str:

@@ -17,11 +17,13 @@ import msgspec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster
 from schemas.errors import ConfigurationError, ReferenceFileError
-from schemas.layouts import Expectation, Layout, Limits, RetrainPolicy, View
+from schemas.layouts import Condition, Expectation, Layout, Limits, RetrainPolicy, View
 from streamer import config as configuration
 from streamer import spans
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
+from streamer.config_conditions import Group, Line, Place, condition_of, lasting, leaves
+from streamer.core.conditions import needs_drift
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_reference
 from streamer.core.records import Output
 
@@ -64,7 +66,9 @@ def targets(loaded: Loaded, references: Mapping[str, Reference]) -> dict[str, La
     for name, model in loaded.config.models.items():
         reference = references[name]
         faults += _misfits(loaded, name, model, reference)
-        layouts[name] = layout_of(name, model, reference, limits=loaded.config.limits)
+        layouts[name] = layout_of(
+            name, model, reference, limits=loaded.config.limits, conditions=loaded.config.conditions
+        )
     if faults:
         raise ConfigurationErrors(faults)
     return layouts
@@ -76,9 +80,11 @@ def layout_of(
     reference: Reference,
     *,
     limits: configuration.LimitsSection | None = None,
+    conditions: Mapping[str, Line | Group] | None = None,
     from_ms: int = 0,
 ) -> Layout:
-    """How `model` is counted and judged against `reference`, from event time `from_ms` on."""
+    """How `model` is counted and judged against `reference`, from event time `from_ms` on. conditions: by name."""
+    named = conditions or {}
     bounds = (limits or configuration.LimitsSection()).model_dump()
     window = bounds.pop("duplicates_window")
     views = views_of(model, reference, most=bounds["tested_views"])
@@ -112,7 +118,8 @@ def layout_of(
         policies=tuple(
             RetrainPolicy(
                 name=policy.name,
-                for_ms=policy.when,
+                for_ms=lasting(policy.when),
+                condition=condition_of(policy.when, named),
                 cooldown_ms=policy.cooldown,
                 mode=policy.mode,
                 approval_expires_ms=policy.approval_expires,
@@ -123,6 +130,7 @@ def layout_of(
         runbook=model.runbook,
         links=dict(model.links),
         severity=model.severity,
+        page_when=None if model.page_when is None else condition_of(model.page_when, named),
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
         limits=Limits(**bounds),
@@ -294,6 +302,7 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
             faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
     if model.outcomes is not None and kind_of(model, reference) != "predictions":
         faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
+    faults += _unmet(loaded, name, model, reference)
     for i, pattern in enumerate(model.ignore):
         if not fnmatch.filter(features, pattern):
             faults.append(
@@ -304,3 +313,38 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
     if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * model.pane:
         faults.append(loaded.fault(*place, "false_alarms", message="must be at most one in ten panes of this model"))
     return faults
+
+
+def _unmet(loaded: Loaded, name: str, model: configuration.Model, reference: Reference) -> list[ConfigurationError]:
+    """Conditions that can never hold, or that ask for a retraining because of broken data."""
+    faults = []
+    named, document = loaded.config.conditions, loaded.document
+    features = [spec.name for spec in reference.specs]
+    views = {View(), *views_of(model, reference, most=loaded.config.limits.tested_views)}
+    places: list[tuple[Place, Line | Group]] = []
+    for i, policy in enumerate(model.retrain):
+        place: Place = ("models", name, "retrain", i, "when")
+        places.append((place, policy.when))
+        if not needs_drift(condition_of(policy.when, named)):
+            message = "may hold without a drift: broken data is no reason to retrain"
+            faults.append(document.fault(document.known(place), message))
+    if model.page_when is not None:
+        places.append((("models", name, "page_when"), model.page_when))
+    for place, expression in places:
+        for inner, one in leaves(expression):
+            where = document.known((*place, *inner))
+            for leaf in _lines_of(one, named):
+                if leaf.feature and not fnmatch.filter(features, leaf.feature):
+                    message = f"no feature is {leaf.feature!r}{nearest(leaf.feature, features)}"
+                    faults.append(document.fault(where, message))
+                if leaf.view is not None and leaf.view not in views:
+                    tested = ", ".join(map(str, sorted(views)))
+                    faults.append(document.fault(where, f"{leaf.view} is not tested; {tested} are"))
+    return faults
+
+
+def _lines_of(one: Line, named: Mapping[str, Line | Group]) -> list[Condition]:
+    """Leaves behind one line: its own, or all of the condition that it names."""
+    if one.leaf is not None:
+        return [one.leaf]
+    return [leaf for _, inner in leaves(named[one.name]) for leaf in _lines_of(inner, named)]

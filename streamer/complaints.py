@@ -34,7 +34,7 @@ def complaints(error: ValidationError, document: Document, root: type[BaseModel]
     """One `ConfigurationError` per thing that is wrong, at its place in the file."""
     found = {}
     for detail in error.errors():
-        place = document.known(tuple(step for step in detail["loc"] if step != "[key]"))
+        place = document.known(tuple(step for step in detail["loc"] if not str(step).startswith("[")))
         fault = document.fault(place, _message(detail, place, document, root))
         found[str(fault)] = fault
     return list(found.values())

@@ -27,10 +27,10 @@ from schemas.errors import ConfigurationError
 from schemas.layouts import Limits
 from streamer import spans
 from streamer.complaints import complaints
+from streamer.config_conditions import DRIFT, Expression, Group, Line, When, misplaced
 from streamer.config_fields import (
     Beside,
     ClassName,
-    Condition,
     Duration,
     DurationOrOff,
     FalseAlarms,
@@ -49,7 +49,7 @@ from streamer.config_fields import (
     policies,
     section_or_off,
 )
-from streamer.documents import Document, parse, read
+from streamer.documents import Document, Place, parse, read
 
 if TYPE_CHECKING:
     from streamer.formats.mapping import TopicMapping
@@ -233,7 +233,9 @@ class Retrain(Section):
     """When a retrain trigger is emitted."""
 
     name: Name = "default"
-    when: Condition = 0
+    when: When = Field(
+        default_factory=lambda: DRIFT, description="drift for 30m, trend for 2h; all, any, at_least of such lines."
+    )
     cooldown: Duration = 86_400_000
     mode: Literal["auto", "approve", "dry_run"] = "auto"
     approval_expires: Duration = 86_400_000
@@ -306,6 +308,9 @@ class Model(Section):
     runbook: str = ""
     links: dict[str, str] = {}
     severity: Name = "page"
+    page_when: Expression | None = Field(
+        default=None, description="An incident is a note, not posted, until this holds. Default: it pages at once."
+    )
     outcomes: Annotated[
         Outcomes | None,
         BeforeValidator(section_or_off, json_schema_input_type=Outcomes | Literal["off"] | None),
@@ -349,6 +354,7 @@ class Config(Section):
     dead_letter_payload: Flag = Field(default=False, description="Keep the payload of bad records.")
     limits: LimitsSection = LimitsSection()
     mapping: dict[InputName, ReadBy] = Field(default={}, description="How an input that is not ours is read.")
+    conditions: dict[Name, Expression] = Field(default={}, description="Conditions by name, for when and page_when.")
     models: dict[Name, Model] = Field(min_length=1)
 
 
@@ -406,9 +412,19 @@ def _checked(document: Document) -> Loaded:
     except ValidationError as error:
         faults += complaints(error, document, Config)
         raise ConfigurationErrors(faults) from None
+    faults += _misplaced(config, document)
     if faults:
         raise ConfigurationErrors(faults)
     return Loaded(config, document)
+
+
+def _misplaced(config: Config, document: Document) -> list[ConfigurationError]:
+    used: list[tuple[Place, Line | Group | None]] = []
+    for name, model in config.models.items():
+        # One policy may stand without its list; `known` then leaves the number out.
+        used += [(("models", name, "retrain", i, "when"), policy.when) for i, policy in enumerate(model.retrain)]
+        used.append((("models", name, "page_when"), model.page_when))
+    return [document.fault(document.known(place), text) for place, text in misplaced(config.conditions, used)]
 
 
 def _inherit(data: dict[str, Any]) -> dict[str, Any]:

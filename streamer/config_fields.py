@@ -110,11 +110,6 @@ FalseAlarms: TypeAlias = Annotated[
     BeforeValidator(spans.budget),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ +per +\S+$", "examples": ["1 per 30d"]}),
 ]
-Condition: TypeAlias = Annotated[
-    int,
-    BeforeValidator(spans.condition),
-    WithJsonSchema({"type": "string", "pattern": r"^drift( for \S+)?$", "examples": ["drift for 30m"]}),
-]
 Instant: TypeAlias = Annotated[
     int, BeforeValidator(spans.instant), WithJsonSchema({"type": "string", "examples": ["2025-01-31T14:00:00Z"]})
 ]

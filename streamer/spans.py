@@ -1,4 +1,4 @@
-"""Durations, budgets, conditions and times as people write them; parsed once, at the door, into int milliseconds."""
+"""Durations, budgets and times as people write them; parsed once, at the door, into int milliseconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ DURATION_PATTERN = r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$"
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _DURATION = re.compile(DURATION_PATTERN)
 _BUDGET = re.compile(r"^(\d+(?:\.\d+)?)\s+per\s+(\S+)$")
-_CONDITION = re.compile(r"^drift(?:\s+for\s+(\S+))?$")
 
 
 class Budget(NamedTuple):
@@ -58,18 +57,6 @@ def budget(text: object) -> Budget:
     if alarms <= 0 or span <= 0:
         raise ValueError("must allow more than 0 alarms per more than 0 time: no detector that can see has none")
     return Budget(alarms, span)
-
-
-def condition(text: object) -> int:
-    """For how long (ms of event time) an incident must be open before a policy acts: `drift`, or `drift for 30m`.
-
-    >>> condition("drift"), condition("drift for 30m")
-    (0, 1800000)
-    """
-    match = _CONDITION.match(text.strip()) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError("must be `drift` or `drift for DURATION`, for instance `drift for 30m`")
-    return duration(match[1]) if match[1] else 0
 
 
 def instant(text: object) -> int:

@@ -5,6 +5,7 @@ alert firing at pane 5                           alert resolved by pane 9     al
 no incident before pane 3                        incidents: 1                 incidents open: at least 1
 retrain trigger: 1                               retrain trigger pending: 1   (dry_run, rejected, expired)
 evidence: age location up                        evidence: age in country=FR  no evidence: income
+shape of age: step                               posted from pane 7           never posted
 dropped late: 3                                  late in pane 4: 2            rows in pane 4: 60
 events: 1200                                     version: 2                   view learned: country=FR
 """
@@ -108,6 +109,21 @@ def _evidence(told: Told, of: dict[str, Any]) -> str:
     return "there is: " + "; ".join(sorted(" ".join(filter(None, (f or "model", v, d))) for f, v, d in found))
 
 
+def _shape(told: Told, of: dict[str, Any]) -> str:
+    verdicts = [f.verdict for w in told.windows for v in w.views for f in v.features if f.feature == of["feature"]]
+    shapes = [verdict.shape for verdict in verdicts if verdict is not None and verdict.shape]
+    if not shapes:
+        return "nothing is said of it"
+    return "" if shapes[-1] == of["shape"] else f"it is {shapes[-1]}"
+
+
+def _posted(told: Told, of: dict[str, Any]) -> str:
+    panes = [told.pane(incident.updated_at) for incident in told.incidents if not incident.note]
+    if "pane" not in of:
+        return f"from pane {panes[0]}" if panes else ""
+    return "" if panes[:1] == [int(of["pane"])] else f"from pane {panes[0]}" if panes else "never"
+
+
 def _dropped(told: Told, of: dict[str, Any]) -> str:
     return _count(told.dropped.get(of["reason"], -1), of)
 
@@ -151,6 +167,9 @@ _LINES: tuple[tuple[re.Pattern[str], Callable[[Told, dict[str, Any]], str]], ...
         (rf"incidents(?P<open> open)?: {_COUNT}", _incidents),
         (rf"retrain triggers?(?: (?P<state>approved|pending|dry_run|rejected|expired))?: {_COUNT}", _triggers),
         (r"(?P<no>no )?evidence: (?P<feature>\S+)(?: in (?P<view>\S+=\S+))?(?: (?P<words>.+))?", _evidence),
+        (r"shape of (?P<feature>\S+): (?P<shape>step|ramp|block)", _shape),
+        (r"posted from pane (?P<pane>\d+)", _posted),
+        (r"never posted", _posted),
         (rf"dropped (?P<reason>\w+): {_COUNT}", _dropped),
         (rf"late in pane (?P<pane>\d+): {_COUNT}", _late),
         (rf"rows in pane (?P<pane>\d+): {_COUNT}", _rows),

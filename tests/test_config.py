@@ -11,6 +11,7 @@ import yaml
 
 from schemas.errors import ConfigurationError
 from streamer.config import Config, ConfigurationErrors, Secret, json_schema, load, load_text
+from streamer.config_conditions import lasting
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = """\
@@ -46,7 +47,7 @@ def test_the_sample_of_the_documentation_loads_as_written() -> None:
     policy = credit.retrain[0]
     assert (credit.pane, credit.lateness, credit.segments) == (60_000, 30_000, ["country"])
     assert credit.false_alarms == (1.0, 30 * 86_400_000)
-    assert (policy.name, policy.when, policy.cooldown, policy.mode) == ("default", 1_800_000, 86_400_000, "auto")
+    assert (policy.name, lasting(policy.when), policy.cooldown, policy.mode) == ("default", 1_800_000, 86_400_000, "auto")
 
 
 def test_every_error_is_found_at_once_with_its_line() -> None:
@@ -75,7 +76,7 @@ def test_every_error_is_found_at_once_with_its_line() -> None:
         ("pane: 10ms", "4: models.m.pane: must be at least 1s, got '10ms'"),
         ("strict: yes", "4: models.m.strict: must be true or false, got 'yes'"),
         ("lateness: 5 minutes", "4: models.m.lateness: must be a duration such as 30s, 5m, 2h or 7d"),
-        ("retrain: {when: drift fr 5m}", "4: models.m.retrain.when: must be `drift` or `drift for DURATION`"),
+        ("retrain: {when: drift fr 5m}", "4: models.m.retrain.when: must be KIND [FEATURE] [in COLUMN=VALUE]"),
         ("retrain: [{name: a}, {name: a}]", "2: models.m: retrain policies need different names, got a, a"),
         ("expect: {age: {rnge: [0, 1]}}", "4: models.m.expect.age.rnge: is not a key that is known here"),
         ("expect: {age: {range: [3, 1]}}", "4: models.m.expect.age: range must be [low, high], low at most high"),

@@ -60,8 +60,9 @@ def as_line(said: Incident | Alert) -> str:
     '1970-01-01 00:01 UTC    alert    firing    credit, version 3: age rose by 0.40 sd (above_limit)'
     """
     if isinstance(said, Incident):
-        old = " (old news: not posted)" if said.old_news else ""
-        return f"{minute(said.updated_at)}  INCIDENT   {said.state:<8}  {summary(said)}{old}"
+        why = "old news" if said.old_news else "a note: page_when does not hold" if said.note else ""
+        unposted = f" ({why}; not posted)" if why else ""
+        return f"{minute(said.updated_at)}  INCIDENT   {said.state:<8}  {summary(said)}{unposted}"
     name = f"{said.model}, version {said.version}" if said.version else said.model
     return f"{minute(said.window_end)}    alert    {said.state:<8}  {name}: {moved(said.evidence)} ({said.reason})"
 

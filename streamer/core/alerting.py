@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from detectors.results import Alarm, Cleared
+from detectors.results import Alarm, Cleared, Look
 from schemas.alerts import Alert, AlertState, Evidence, Reason
 from streamer.core.outbox import content_hash, nine_digits
 
@@ -78,7 +78,21 @@ def clear(members: list[Member], cleared: Cleared, *, window_end: int) -> list[M
     for member in found:
         member.ends_at = window_end
         member.reason = Reason.BELOW_CLEAR_LIMIT if member.drift else Reason.RULE_MET_AGAIN
+        if member.drift:
+            member.evidence = msgspec.structs.replace(member.evidence, shape="block")
     return found
+
+
+def look(members: list[Member], seen: Look) -> bool:
+    """Note how a member's change goes on; True when that is news."""
+    for member in members:
+        if member.firing and member.drift and member.monitor == (seen.view, seen.feature):
+            if member.evidence.shape == seen.shape:
+                return False
+            evidence = msgspec.structs.replace(member.evidence, shape=seen.shape, size_now=seen.size_now)
+            member.evidence = nine_digits(evidence)
+            return True
+    return False
 
 
 def clear_all(members: list[Member], reason: Reason, *, window_end: int) -> list[Member]:

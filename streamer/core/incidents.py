@@ -25,8 +25,8 @@ GONE = frozenset({"missing", "required"})
 class Episode(msgspec.Struct):
     """An open incident. sequence: its records so far. old_news: its last record was not to be posted.
 
-    drift_since: end of the window since which some chart has been firing without a break; None while none is.
-    triggered: policies that have acted on it; withheld: policies whose cooldown has been audited for it.
+    since: by policy, end of the window since which its condition has held without a break. triggered: policies that
+    have acted on it; withheld: policies whose cooldown has been audited for it. pages: its `page_when` has held once.
     """
 
     id: str
@@ -38,10 +38,11 @@ class Episode(msgspec.Struct):
     reason: Reason
     sequence: int = 0
     old_news: bool = False
-    drift_since: int | None = None
+    since: dict[str, int] = {}
     members: list[Member] = []
     triggered: list[str] = []
     withheld: list[str] = []
+    pages: bool = True
 
 
 def open_episode(layout: Layout, *, version: str, reason: Reason, window_end: int) -> Episode:
@@ -54,15 +55,8 @@ def open_episode(layout: Layout, *, version: str, reason: Reason, window_end: in
         layout=layout.id,
         reference=layout.reference,
         reason=reason,
+        pages=layout.page_when is None,
     )
-
-
-def watch_drift(episode: Episode, *, window_end: int) -> None:
-    """Note since when charts, not only hard rules, have kept the incident open."""
-    if not drifting(episode.members):
-        episode.drift_since = None
-    elif episode.drift_since is None:
-        episode.drift_since = window_end
 
 
 def drifting(members: Sequence[Member]) -> list[Member]:
@@ -97,6 +91,7 @@ def publish(episode: Episode, layout: Layout, *, at: int, old_news: bool, resolv
         layout=episode.layout,
         reference=episode.reference,
         old_news=old_news,
+        note=not episode.pages,
     )
 
 

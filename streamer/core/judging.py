@@ -10,8 +10,9 @@ from detectors.results import Alarm, ScopeResult
 from schemas.alerts import AlertState, Incident, Reason
 from schemas.layouts import Layout
 from schemas.triggers import Approval
-from streamer.core.alerting import Member, clear, clear_all, fire, ranked, transition
-from streamer.core.incidents import Episode, is_old, open_episode, publish, watch_drift
+from streamer.core.alerting import Member, clear, clear_all, fire, look, ranked, transition
+from streamer.core.conditions import holds, text
+from streamer.core.incidents import Episode, is_old, open_episode, publish
 from streamer.core.models import Model
 from streamer.core.outbox import Outbox
 from streamer.core.policy import Decision, decide, review
@@ -34,7 +35,8 @@ class Judge(msgspec.Struct):
 
         A pane may resolve one incident and open the next: what cleared comes first.
         """
-        told = self._clear(result)
+        told = self._look(result)
+        told = self._clear(result) or told
         for alarm in result.alarms:
             told = self._fire(alarm, version=version) or told
         for absorbed in result.absorbed:
@@ -42,9 +44,8 @@ class Judge(msgspec.Struct):
         episode = self.model.episode
         if episode is None:
             return
-        watch_drift(episode, window_end=result.end)
         fresh_again = episode.old_news and not self._old(result.end)
-        if told or fresh_again:
+        if self._pages(episode, at=result.end) or told or fresh_again:
             self._publish(episode, at=result.end)
         self._decisions(
             decide(
@@ -71,6 +72,21 @@ class Judge(msgspec.Struct):
         """Decide pending triggers by approvals and by the time."""
         if self.model.ledger.pending:
             self._decisions(review(self.model.ledger, now=self.now, approvals=self.approvals), at=at)
+
+    def _look(self, result: ScopeResult) -> bool:
+        members = [] if self.model.episode is None else self.model.episode.members
+        news = [look(members, seen) for seen in result.looks]
+        self.changed = self.changed or any(news)
+        return any(news)
+
+    def _pages(self, episode: Episode, *, at: int) -> bool:
+        """Whether `page_when` holds for the first time. It pages from then on, to its resolve."""
+        condition = self.layout.page_when
+        if episode.pages or condition is None or not holds(condition, episode.members):
+            return False
+        episode.pages = self.changed = True
+        self._audit_paging(episode, "pages", Reason.PAGE_WHEN_MET, at=at)
+        return True
 
     def _clear(self, result: ScopeResult) -> bool:
         episode = self.model.episode
@@ -137,6 +153,8 @@ class Judge(msgspec.Struct):
         if first or resolved is not None:
             self.counters.incidents[incident.state.value] += 1
             self._audit_incident(incident, episode)
+        if first and incident.note:
+            self._audit_paging(episode, "recorded, not posted", Reason.PAGE_WHEN_NOT_MET, at=at)
 
     def _audit_incident(self, incident: Incident, episode: Episode) -> None:
         strongest = ranked(episode.members)[0].evidence
@@ -165,6 +183,18 @@ class Judge(msgspec.Struct):
                 append_time=self.now,
                 max_alert_age_ms=self.layout.max_alert_age_ms,
             )
+
+    def _audit_paging(self, episode: Episode, decision: str, reason: Reason, *, at: int) -> None:
+        condition = self.layout.page_when
+        self.outbox.audit(
+            f"incident {episode.id}",
+            decision,
+            reason,
+            at=at,
+            model=self.layout.model,
+            version=episode.version,
+            page_when="" if condition is None else text(condition),
+        )
 
     def _decisions(self, decisions: Iterable[Decision], *, at: int) -> None:
         for decision in decisions:

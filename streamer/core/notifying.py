@@ -93,7 +93,7 @@ class Notifier:
     `done`. A replica has at most one POST in flight, and never waits for another one.
 
     counters: `posted`, `failed`, `refused` (a replica does not want that alert: given up), `dropped` (over capacity),
-    `old_news` (recorded, not posted); each counts alerts but `failed`, which counts POSTs.
+    `old_news` and `notes` (recorded, not posted); each counts alerts but `failed`, which counts POSTs.
 
     >>> notifier = Notifier(["http://a"])
     >>> fired = Incident(id="1", model="credit", version="3", state=AlertState.FIRING, severity="page", opened_at=1_000,
@@ -109,7 +109,7 @@ class Notifier:
 
     def __init__(self, replicas: Sequence[str], policy: NotifyPolicy | None = None) -> None:
         self.policy = policy or NotifyPolicy()
-        self.counters = {"posted": 0, "failed": 0, "refused": 0, "dropped": 0, "old_news": 0}
+        self.counters = {"posted": 0, "failed": 0, "refused": 0, "dropped": 0, "old_news": 0, "notes": 0}
         self._replicas = {url: _Replica() for url in replicas}
         self._entries: dict[Labels, _Entry] = {}
         self._rng = random.Random(self.policy.seed)
@@ -142,9 +142,10 @@ class Notifier:
         if incident is None or labels is None:
             return
         known = self._entries.get(labels)
-        if incident.old_news and (known is None or known.incident.id != incident.id or known.resolved_at is not None):
-            # Old news begins nothing; what is already with on-call goes on and is resolved.
-            self.counters["old_news"] += 1
+        unposted = incident.old_news or incident.note
+        if unposted and (known is None or known.incident.id != incident.id or known.resolved_at is not None):
+            # Old news and notes begin nothing; what is already with on-call goes on and is resolved.
+            self.counters["old_news" if incident.old_news else "notes"] += 1
             if known is not None and known.resolved_at is None:
                 self._put(labels, key, known.incident, at, resolved_at=at)
             return

@@ -3,7 +3,7 @@
 | condition at a pane's close                                    | what happens                                    |
 |----------------------------------------------------------------|-------------------------------------------------|
 | no alert of a chart fires (only hard rules, or none)           | nothing: broken data is no reason to retrain    |
-| drift has been open for less than `for_ms`                     | nothing yet                                     |
+| the policy's `condition` has not held for `for_ms` on end      | nothing yet                                     |
 | the last trigger's window ended less than `cooldown_ms` before | nothing yet; audited once, `policy_cooldown`    |
 | the window is old news                                         | a `dry_run` trigger, `old_news`                 |
 | mode auto / approve / dry_run                                  | trigger `approved` / `pending` / `dry_run`      |
@@ -22,6 +22,7 @@ import msgspec
 from schemas.alerts import Reason
 from schemas.layouts import Layout, RetrainPolicy
 from schemas.triggers import Approval, RetrainTrigger, trigger_id
+from streamer.core.conditions import holds, text
 from streamer.core.incidents import Episode, drifting, is_old, shown
 
 #: What a trigger is about; segments may get policies of their own later.
@@ -68,7 +69,8 @@ def decide(
         trigger, reason = _trigger(policy, episode, layout, window_end=window_end, now=now)
         episode.triggered.append(policy.name)
         ledger.last[policy.name] = window_end
-        yield Decision(policy.name, trigger, reason, {"mode": policy.mode, "for_ms": policy.for_ms})
+        met = text(policy.condition)
+        yield Decision(policy.name, trigger, reason, {"mode": policy.mode, "when": met, "for_ms": policy.for_ms})
         if trigger.state == "pending":
             ledger.pending.append(trigger)
             yield from review(ledger, now=now, approvals=approvals)
@@ -97,7 +99,11 @@ def _met(policy: RetrainPolicy, episode: Episode, *, window_end: int) -> bool:
     # Without outcomes nothing is covered by labels: a policy that asks for coverage waits.
     if policy.min_label_coverage > 0:
         return False
-    return episode.drift_since is not None and window_end - episode.drift_since >= policy.for_ms
+    # Whatever the condition says, something must have drifted: there is nothing to learn from broken data.
+    if not drifting(episode.members) or not holds(policy.condition, episode.members):
+        episode.since.pop(policy.name, None)
+        return False
+    return window_end - episode.since.setdefault(policy.name, window_end) >= policy.for_ms
 
 
 def _trigger(

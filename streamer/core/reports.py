@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.profiles import bucket_quantile
-from detectors.results import STATUSES, ScopeResult
+from detectors.results import STATUSES, Look, ScopeResult
 from schemas.alerts import Evidence
 from schemas.envelopes import nine
-from schemas.verdicts import CellCount, FeatureReport, Verdict, ViewReport, WindowReport
+from schemas.verdicts import CellCount, FeatureReport, MarginalCount, Verdict, ViewReport, WindowReport
+from streamer.core.cells import FOLDED
 from streamer.core.figures import Figures
 from streamer.core.forms import Form
 from streamer.core.incidents import Episode
@@ -62,6 +63,7 @@ def window_report(
         n=int(total[0]),
         late_n=int(late.counts[:, 0].sum()) if late.slots else 0,
         cells=_cells(all_events),
+        marginals=_marginals(all_events.marginals),
         views=_views(form, counts, extremes, result, episode),
         quantiles=_quantiles(form, total),
         rates=_rates(form, total),
@@ -121,8 +123,12 @@ def _verdicts(form: Form, result: ScopeResult | None, episode: Episode | None) -
     if result is None:
         return [[None] * features for _ in form.scope.views]
     known = _evidence(episode)
+    looks = {(look.view, look.feature): look for look in result.looks}
     return [
-        [_verdict(form, result, view, feature, known.get((view, feature), _NONE)) for feature in range(features)]
+        [
+            _verdict(form, result, (view, feature), known.get((view, feature), _NONE), looks.get((view, feature)))
+            for feature in range(features)
+        ]
         for view in range(len(form.scope.views))
     ]
 
@@ -139,10 +145,9 @@ def _evidence(episode: Episode | None) -> dict[tuple[int, int], Evidence]:
     return found
 
 
-def _verdict(form: Form, result: ScopeResult, view: int, feature: int, evidence: Evidence) -> Verdict:
-    at = (view, feature)
+def _verdict(form: Form, result: ScopeResult, at: tuple[int, int], evidence: Evidence, look: Look | None) -> Verdict:
     visible, panes = float(result.visible_change[at]), int(result.visible_panes[at])
-    note = form.scope.notes[view * len(form.scope.monitored) + feature]
+    note = form.scope.notes[at[0] * len(form.scope.monitored) + at[1]]
     if math.isnan(visible) and panes > 0:
         hidden = f"no change would show within a day; at least {panes} panes"
         note = f"{note}; {hidden}" if note else hidden
@@ -161,6 +166,8 @@ def _verdict(form: Form, result: ScopeResult, view: int, feature: int, evidence:
         unit=evidence.unit,
         visible_change=nine(visible),
         note=note,
+        shape=evidence.shape if look is None else look.shape,
+        size_now=nine(evidence.size_now if look is None else look.size_now),
     )
 
 
@@ -169,6 +176,18 @@ def _cells(tally: Tally) -> list[CellCount]:
     return [
         CellCount(version=version, segment=segment, n=n)
         for (version, segment), n in sorted(zip(tally.slots, events, strict=True))
+    ]
+
+
+def _marginals(tally: Tally | None) -> list[MarginalCount]:
+    if tally is None:
+        return []
+    events = tally.counts[:, 0].tolist()
+    return [
+        MarginalCount(column=column, version=version, value=value, n=n)
+        for (version, (column, value)), n in sorted(
+            zip(tally.slots, events, strict=True), key=lambda row: (row[0][1], row[0][0])
+        )
     ]
 
 
@@ -195,7 +214,7 @@ def _rates(form: Form, total: Ints) -> dict[str, float]:
 
 
 def _findings(extras: Extras) -> list[str]:
-    strongest = sorted(extras.sorted(), key=lambda named: (-named[3], *named[:3]))[:FINDINGS_SHOWN]
+    strongest = sorted(extras.sorted(), key=lambda named: (named[0] != FOLDED, -named[3], *named[:3]))[:FINDINGS_SHOWN]
     return [
         f"{kind.replace('_', ' ')}: {' '.join(part for part in (feature, name) if part)} ({count})"
         for kind, feature, name, count in strongest

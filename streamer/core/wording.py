@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+import msgspec
+
 from schemas.alerts import AlertState, Evidence, Incident
 from schemas.layouts import View
 
@@ -93,6 +95,20 @@ def moved(evidence: Evidence) -> str:
     return text if evidence.view == View() else f"{text} ({evidence.view})"
 
 
+def gone_on(evidence: Evidence) -> str:
+    """How the change has gone on since its first alarm, as the end of a sentence; nothing where it just stands.
+
+    >>> gone_on(Evidence(feature="age", detector="distribution", direction="location up", shape="ramp", size_now=1.1))
+    '; it has grown since, to 1.10 sd'
+    """
+    if evidence.shape == "block":
+        return "; it seems to pass"
+    if evidence.shape != "ramp":
+        return ""
+    now = msgspec.structs.replace(evidence, size=evidence.size_now, size_low=None, size_high=None)
+    return f"; it has grown since, to {amount(now)}"
+
+
 def summary(incident: Incident) -> str:
     """One sentence: what moved, by how much, since when, and how much else.
 
@@ -109,6 +125,7 @@ def summary(incident: Incident) -> str:
     text = f"{name}: {moved(first)} since {minute(since)}"
     if incident.state is AlertState.RESOLVED and incident.resolved_at is not None:
         return f"{text}; resolved at {minute(incident.resolved_at)}"
+    text += gone_on(first)
     return f"{text}; {incident.open_alerts} alerts open" if incident.open_alerts > 1 else text
 
 

@@ -150,6 +150,14 @@ def test_old_news_still_resolves_what_on_call_has_seen() -> None:
     assert deliver(notifier, 10_000) == [(A, "credit", "1970-01-01T00:00:09.000Z")]
 
 
+def test_a_note_is_recorded_not_posted_until_it_is_none_any_more() -> None:
+    notifier = Notifier([A])
+    notifier.take("credit|3", changed(FIRED, note=True), 0)
+    assert (notifier.due(0), notifier.counters["notes"]) == ([], 1)
+    notifier.take("credit|3", changed(FIRED, sequence=1), 5_000)
+    assert deliver(notifier, 5_000) == [(A, "credit", None)]
+
+
 def test_at_a_restart_old_resolves_are_not_told_and_young_ones_are_once() -> None:
     """The log keeps the last state of every model for ever; nobody wants last month's."""
     notifier = Notifier([A])
