@@ -19,6 +19,7 @@ from detectors.bins import FeatureSpec
 from detectors.counting import Counts
 from detectors.horizon import Horizon
 from detectors.learning import Spans, learn, learn_timeless, merged
+from detectors.outcome_learning import OutcomeCounts, spec_for
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import DAY, local_ms
@@ -28,7 +29,7 @@ from schemas.layouts import Layout, View
 VIEWS, VIEW_ROWS_A_DAY = 64, 1000
 FEW_ROWS = 500
 OUTPUTS = {"score": "numeric", "label": "categorical", "value": "numeric"}
-OUTCOME = "outcome"
+OUTCOME, OUTCOME_TIME = "outcome", "outcome_ts"
 _CHUNK = 1 << 16
 
 
@@ -37,7 +38,8 @@ class ReferenceBuilder:
 
     kind: `predictions` (columns `score`, `label`, `value` are outputs, `outcome` is what came true) or `features`.
     segments: columns of `Rows.segments` whose values become views when they have 1,000 rows a day. features: columns to
-    keep, all when None. exclude: [from, to) in ms that a person leaves out.
+    keep, all when None. exclude: [from, to) in ms that a person leaves out. positive: the positive of two classes, "":
+    by its name. maturity_ms: outcomes that came later (column `outcome_ts`) are not counted; 0: all are.
 
     >>> rows = Rows(ts=np.arange(2000) * 600_000, columns={"x": np.arange(2000) % 50 * 1.0})
     >>> builder = ReferenceBuilder("m", "features")
@@ -56,6 +58,9 @@ class ReferenceBuilder:
         segments: Sequence[str] = (),
         features: Sequence[str] | None = None,
         exclude: Sequence[tuple[int, int]] = (),
+        *,
+        positive: str = "",
+        maturity_ms: int = 0,
     ) -> None:
         local_ms(np.zeros(1, dtype=np.int64), timezone=timezone)  # an unknown zone is refused here
         self._model, self._kind, self._timezone = model, kind, timezone
@@ -67,6 +72,9 @@ class ReferenceBuilder:
         self._first, self._last = np.iinfo(np.int64).max, -1
         self._horizon, self._strays = Horizon(), 0
         self._values = {column: Levels() for column in ("version", *self._segments)}
+        self._positive, self._maturity_ms = positive, maturity_ms
+        self._classes, self._has_outcomes = Levels(), False
+        self._outcomes: OutcomeCounts | None = None
         self._counts: Counts | None = None
         self._findings: tuple[Finding, ...] = ()
         self._remarks: list[Finding] = []
@@ -93,6 +101,11 @@ class ReferenceBuilder:
             self._horizon.add(timed)
         columns = {name: column for name, column in rows.columns.items() if self._is_feature(name)}
         self._survey.add(Rows(ts=rows.ts, columns=columns), numbers=numbers)
+        outcomes = rows.columns.get(OUTCOME) if self._kind == "predictions" else None
+        if outcomes is not None:
+            self._has_outcomes = True
+            if "score" in rows.columns or "label" in rows.columns:
+                self._classes.add(as_levels(outcomes))
         for column, levels in self._values.items():
             values = rows.version if column == "version" else rows.segments.get(column)
             if values is not None:
@@ -108,7 +121,10 @@ class ReferenceBuilder:
                 strays = kept & (piece.ts != NO_TIME) & self._horizon.strays(piece.ts)
                 self._strays += int(strays.sum())
                 kept &= (piece.ts != NO_TIME) & ~strays
-            counts.count(piece if kept.all() else piece.take(kept))
+            piece = piece if kept.all() else piece.take(kept)
+            counts.count(piece)
+            if self._outcomes is not None:
+                self._outcomes.count(piece)
 
     def finish(self) -> Reference:
         """What was learned. A table of no rows gives a provisional reference of nothing, not an exception."""
@@ -159,6 +175,7 @@ class ReferenceBuilder:
                 provisional=provisional,
                 excluded=self._excluded,
                 outcomes=counts.outcomes(),
+                labels=None if self._outcomes is None else self._outcomes.finish(),
             )
         )
 
@@ -185,7 +202,7 @@ class ReferenceBuilder:
     def _is_feature(self, name: str) -> bool:
         if self._kind == "predictions" and name in OUTPUTS:
             return True
-        if self._kind == "predictions" and name == OUTCOME:
+        if self._kind == "predictions" and name in (OUTCOME, OUTCOME_TIME):
             return False
         return self._wanted is None or name in self._wanted
 
@@ -217,6 +234,20 @@ class ReferenceBuilder:
         if left:
             words = f"{left} versions or segment values have rows enough but come after the {VIEWS} largest views"
             findings.append(Finding("views_left_out", "", words))
+        if self._has_outcomes:
+            levels = [level for level in self._classes.counts if level is not None]
+            counted_as = spec_for(specs, levels, positive=self._positive)
+            if counted_as is None:
+                words = f"outcome: {len(levels)} classes, or no score, label or value to compare with: not counted"
+                findings.append(Finding("outcomes", OUTCOME, words))
+            else:
+                self._outcomes = OutcomeCounts(
+                    counted_as,
+                    [View(), *chosen],
+                    timed=(self._first, self._last) if timed else None,
+                    timezone=self._timezone,
+                    later_than=self._maturity_ms,
+                )
         self._findings = tuple(findings)
         return Counts(
             tuple(specs),

@@ -34,6 +34,8 @@ SCORE_BITS, LOSS_BITS, FOURTH_BITS = 30, 20, 10
 MOST_DELAYS, MOST_CONFUSED, MOST_CLASSES = 8, 16, 100
 #: A regression's errors and values beyond so many scales (some sd of the predictions) are clipped, and counted.
 CLIP = 64.0
+#: An error of so many scales, or more, is a whole loss to the chart.
+LARGEST_ERROR = 4.0
 #: The ranks of a multiclass prediction that are looked at.
 RANKS = 5
 #: Columns of the score bins.
@@ -81,6 +83,19 @@ class JoinedRows:
     def __len__(self) -> int:
         return int(self.sign.size)
 
+    def take(self, index: Ints) -> JoinedRows:
+        """The rows at `index`."""
+        return JoinedRows(
+            score=self.score[index],
+            label=self.label[index],
+            value=self.value[index],
+            outcome=self.outcome[index],
+            truth=self.truth[index],
+            delay_ms=self.delay_ms[index],
+            sign=self.sign[index],
+            ranks=None if self.ranks is None else self.ranks[index],
+        )
+
     @classmethod
     def of(
         cls,
@@ -121,7 +136,7 @@ class OutcomeTable:
     predicted, actual. outside: labels that are no class. confusion (predicted, actual): up to 16 classes. top (2): rows
     with ranks, those with the truth in the first five. bins (bins, 5): n, Σy, Σp, Σp², Σpy by score; y is 1 for the
     positive class, or, of more than two classes, for a right label. losses (2, 2): Σ and Σ² of log loss, of Brier.
-    errors (12): of a regression, see `tabulate_outcomes`.
+    errors (13): of a regression, see `tabulate_outcomes`.
 
     >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
     >>> table.width, table.bins
@@ -154,7 +169,7 @@ class OutcomeTable:
             "top": 2 if self.spec.kind == "multiclass" else 0,
             "bins": 5 * (len(self.spec.edges) + 1) if scored else 0,
             "losses": 4 if scored else 0,
-            "errors": 0 if scored else 12,
+            "errors": 0 if scored else 13,
         }
         ends = np.cumsum([2, *sizes.values()]).tolist()
         return {name: slice(*span) for name, span in zip(sizes, pairwise(ends), strict=True)}
@@ -213,24 +228,48 @@ class OutcomeTable:
 def outcome_spec(reference: Reference, layout: Layout) -> OutcomeSpec | None:
     """How outcomes of a layout's model are counted; None when the reference knows no output to compare them with.
 
-    A reference with more than 100 levels of `label`, and no `score`, is such a one. `ConfigurationError` when
-    `layout.positive` is none of the two classes.
+    A reference whose labels have more than 100 levels is such a one. `ConfigurationError` when `layout.positive` is
+    none of the two classes, or another than the reference was built with.
     """
-    score, label, value = (reference.spec(name) for name in ("score", "label", "value"))
-    levels = tuple(label.levels) if label is not None else ()
-    if len(levels) > MOST_CLASSES or (len(levels) > 2 and score is None and label is None):
+    labels = reference.labels
+    place = f"models.{layout.model}.outcomes"
+    if labels is None or len(labels.classes) != 2:
+        classes = () if labels is None else labels.classes
+        return spec_of(reference.specs, classes, positive=layout.positive, place=place)
+    if layout.positive and layout.positive != labels.classes[1]:
+        raise ConfigurationError(
+            f"positive: {layout.positive!r}, but the reference was built with {labels.classes[1]!r} of "
+            f"{sorted(labels.classes)}: build it again with this configuration",
+            path=place,
+        )
+    return spec_of(reference.specs, labels.classes, positive=labels.classes[1], place=place)
+
+
+def spec_of(
+    specs: Sequence[FeatureSpec], classes: Sequence[str], *, positive: str, place: str = "outcomes"
+) -> OutcomeSpec | None:
+    """How outcomes of a model with these features are counted. classes: those that outcomes had, if any are known.
+
+    >>> spec = spec_of([FeatureSpec(name="label", kind="categorical", levels=("ham", "spam"))], (), positive="spam")
+    >>> spec.kind, spec.classes
+    ('binary', ('ham', 'spam'))
+    """
+    known = {spec.name: spec for spec in specs}
+    score, label, value = (known.get(name) for name in ("score", "label", "value"))
+    levels = _alike({*(label.levels if label is not None else ()), *classes})
+    if score is None and label is None:
+        if value is None:
+            return None
+        centre, scale = _regression_scale(value)
+        return OutcomeSpec(kind="regression", centre=centre, scale=scale)
+    if len(levels) > MOST_CLASSES:
         return None
+    probability = score is None or (score.low >= 0.0 and score.high <= 1.0)
+    edges = _edges(score) if probability else _ranking_edges(score)
     if len(levels) > 2:
-        return OutcomeSpec(kind="multiclass", classes=tuple(sorted(levels)), edges=_edges(score), probability=True)
-    if score is not None or levels:
-        classes = _two(levels, positive=layout.positive, model=layout.model)
-        probability = score is None or (score.low >= 0.0 and score.high <= 1.0)
-        edges = _edges(score) if probability else _ranking_edges(score)
-        return OutcomeSpec(kind="binary", classes=classes, edges=edges, probability=probability)
-    if value is None:
-        return None
-    centre, scale = _regression_scale(value)
-    return OutcomeSpec(kind="regression", centre=centre, scale=scale)
+        return OutcomeSpec(kind="multiclass", classes=levels, edges=edges, probability=probability)
+    two = _two(levels, positive=positive, place=place)
+    return OutcomeSpec(kind="binary", classes=two, edges=edges, probability=probability)
 
 
 def class_codes(spec: OutcomeSpec, texts: Sequence[str | None]) -> Ints:
@@ -260,9 +299,10 @@ def label_codes(spec: OutcomeSpec, texts: Sequence[str | None]) -> Ints:
 def tabulate_outcomes(table: OutcomeTable, rows: JoinedRows, group: Ints, groups: int) -> Ints:
     """Tables of `groups` cells, (groups, width); group (n,) says which cell a row belongs to.
 
-    A prediction without a label is given that of a score of at least ½, where the score is a probability. errors: n,
-    clipped, then with e the error and u the truth from the centre, in scales: Σe, Σ|e|, Σe², Σu, Σu² in 2**-20, and
-    Σe⁴, Σu³, Σu⁴, Σe²u, Σe²u² in 2**-10. Predictions without an outcome are counted by `expected_rows`.
+    A prediction without a label is given that of a score of at least ½, where the score is a probability. Predictions
+    without an outcome are counted by `expected_rows`. errors: n, clipped, then with e the error and u the truth from
+    the centre, in scales: Σe, Σ|e|, Σe², Σu, Σu² in 2**-20, Σe⁴, Σu³, Σu⁴, Σe²u, Σe²u² in 2**-10, and the chart's loss,
+    Σ min(|e|/4, 1), in 2**-20.
 
     >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
     >>> rows = JoinedRows.of(score=np.array([0.25, 0.75, 0.75]), outcome=np.array([0, 1, 0]))
@@ -289,6 +329,24 @@ def expected_rows(table: OutcomeTable, counts: Ints) -> Ints:
     found = np.zeros((counts.size, table.width), dtype=np.int64)
     found[:, table.expected] = counts
     return found
+
+
+def losses_of(table: OutcomeTable, counts: Ints) -> tuple[Ints, Ints]:
+    """What the chart of losses is fed: rows, and the sum of their losses in units of 2**-20; counts (…, width).
+
+    A wrong label is a loss of 1; of a regression `min(|e|/4, 1)`. No rows where a score only ranks and has no label.
+    """
+    if table.spec.kind == "regression":
+        return counts[..., table.errors][..., 0], counts[..., table.errors][..., 12]
+    margins = counts[..., table.margins].reshape(*counts.shape[:-1], -1, 3)
+    n = margins[..., 2].sum(axis=-1)
+    return n, (n - margins[..., 0].sum(axis=-1)) << LOSS_BITS
+
+
+def labels_by_score(table: OutcomeTable, counts: Ints) -> Ints:
+    """What the chart of calibration is fed: (…, bins, 2) rows of outcome 0 and 1 by score; counts (…, width)."""
+    bins = counts[..., table.bins].reshape(*counts.shape[:-1], -1, 5)
+    return np.stack([bins[..., N] - bins[..., Y], bins[..., Y]], axis=-1)
 
 
 def _tabulate_classes(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Ints) -> None:
@@ -349,13 +407,21 @@ def _tabulate_errors(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Ints
         np.add.at(flat, place + 2 + i, sign * _fixed(term, LOSS_BITS))
     for i, term in enumerate((e2 * e2, u2 * u, u2 * u2, e2 * u, e2 * u2)):
         np.add.at(flat, place + 7 + i, sign * _fixed(term, FOURTH_BITS))
+    np.add.at(flat, place + 12, sign * _fixed(np.minimum(np.abs(e) / LARGEST_ERROR, 1.0), LOSS_BITS))
 
 
 def _fixed(values: Floats, bits: int) -> Ints:
     return np.rint(np.ldexp(values, bits)).astype(np.int64)
 
 
-def _two(levels: tuple[str, ...], *, positive: str, model: str) -> tuple[str, str]:
+def _alike(levels: set[str]) -> tuple[str, ...]:
+    """Levels in order; words for no and yes beside each other, as `0` with `true`, are two classes and not four."""
+    if len(levels) > 2 and all(level.lower() in _NEGATIVE | _POSITIVE for level in levels):
+        return next(pair for pair in _PAIRS if levels & set(pair))
+    return tuple(sorted(levels))
+
+
+def _two(levels: tuple[str, ...], *, positive: str, place: str) -> tuple[str, str]:
     """(negative, positive) of at most two known classes; what is not known is guessed from words for yes and no."""
     if len(levels) < 2:
         known = levels[0] if levels else (positive or "1")
@@ -368,9 +434,7 @@ def _two(levels: tuple[str, ...], *, positive: str, model: str) -> tuple[str, st
             levels = (known, other if known == known.lower() else other.capitalize())
     ordered = sorted(levels)
     if positive and positive not in ordered:
-        raise ConfigurationError(
-            f"positive: {positive!r} is none of the classes {ordered}", path=f"models.{model}.outcomes"
-        )
+        raise ConfigurationError(f"positive: {positive!r} is none of the classes {ordered}", path=place)
     chosen = positive or next((level for level in ordered if level.lower() in _POSITIVE), ordered[-1])
     return ordered[0] if chosen == ordered[1] else ordered[1], chosen
 
