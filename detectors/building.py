@@ -131,7 +131,8 @@ class ReferenceBuilder:
         counts = self._counts = self._counts or self._plan()
         findings = [*self._findings, *self._remarks]
         if self._strays:
-            words = f"{self._strays} rows lie far from all others in time: left out; kept are those "
+            rows = "1 row lies" if self._strays == 1 else f"{self._strays} rows lie"
+            words = f"{rows} far from all others in time: left out; kept are those "
             words += _span(self._first, self._last + 1)
             findings.append(Finding("stray_time", "", words))
         features: dict[View, dict[str, FeatureReference]] = {counted.view: {} for counted in counts.views}

@@ -1,17 +1,21 @@
 """A sample of events through the stream's own decoder: would they count, and if not, why?
 
-Each line of the file is one event. It is an error when none would count, a warning for each line that would not,
-and for each feature that the reference does not know.
+Each line of the file is one event. It is an error when none would count; a warning for each line that would not (an
+unknown model among them), for each feature that the reference does not know or knows as another type, and for each of
+the reference's that no event carries.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from detectors.profiles import Table as DeltaTable
 from detectors.references import Reference
 from schemas.errors import ConfigurationError
 from schemas.events import DeadLetter
@@ -21,6 +25,7 @@ from streamer.applying import control_of
 from streamer.config import Loaded
 from streamer.core import profiling
 from streamer.core.records import Batch, Output, PlainRecord
+from streamer.core.tallies import decode_rows
 
 #: Lines that are named one by one.
 SHOWN = 20
@@ -50,7 +55,11 @@ def sample_findings(
     dropped = sum(state.drops.values())
     if dropped > len(warnings):
         warnings.append(ConfigurationError(f"{dropped - len(warnings)} more lines would be dropped", file=str(path)))
-    warnings += _about_features(outputs, references, str(path))
+    tables = {name: DeltaTable(reference.specs) for name, reference in references.items()}
+    records = [decode(output.value or b"") for output in outputs if output.topic == "profiles"]
+    counted = [record for record in records if isinstance(record, Delta)]
+    warnings += _about_features(counted, str(path))
+    warnings += _absent(counted, tables, str(path))
     if state.applied == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in state.drops.items() if count)
         return [ConfigurationError(f"no event of {len(lines)} would count: {reasons}", file=str(path))], warnings
@@ -75,22 +84,37 @@ def _counted(
     return best
 
 
-def _about_features(outputs: list[Output], references: Mapping[str, Reference], file: str) -> list[ConfigurationError]:
+def _about_features(deltas: Iterable[Delta], file: str) -> list[ConfigurationError]:
     found = []
-    unknown: Counter[tuple[str, str, str]] = Counter()
-    for output in outputs:
-        record = decode(output.value or b"") if output.topic == "profiles" else None
-        if not isinstance(record, Delta):
-            continue
-        for extra in record.extras:
-            unknown[record.model, extra.kind, extra.feature or extra.name] += extra.count
+    odd: Counter[tuple[str, str, str]] = Counter()
+    for delta in deltas:
+        for extra in delta.extras:
+            odd[delta.model, extra.kind, extra.feature or extra.name] += extra.count
     says = {
-        "unknown": "is in {n} events, but not in the reference",
-        "wrong_type": "has a value of a wrong type in {n} events",
-        "unseen": "has levels that the reference never saw in {n} events",
+        "unknown": "is in {n}, but not in the reference",
+        "wrong_type": "has a value of a wrong type in {n}",
+        "unseen": "has levels that the reference never saw in {n}",
     }
-    for (model, kind, feature), count in sorted(unknown.items()):
+    for (model, kind, feature), count in sorted(odd.items()):
         if kind in says:
-            message = says[kind].format(n=count)
+            message = says[kind].format(n=f"{count} event{'s' * (count != 1)}")
             found.append(ConfigurationError(f"{feature} {message}", file=file, path=model))
     return found
+
+
+def _absent(deltas: Iterable[Delta], tables: Mapping[str, DeltaTable], file: str) -> Iterator[ConfigurationError]:
+    """Features of a model's reference that are missing from every event of the model."""
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for delta in deltas:
+        if delta.width == tables[delta.model].width:
+            rows = decode_rows(delta)
+            total = counts.setdefault(delta.model, np.zeros(delta.width, dtype=np.int64))
+            np.add.at(total, rows.column, rows.values)
+    for model, total in sorted(counts.items()):
+        table = tables[model]
+        for spec in table.specs:
+            of_feature = total[table.features[spec.name]]
+            events = int(of_feature.sum())
+            if events and of_feature[spec.columns.index("missing")] == events:
+                says = f"{spec.name} is in the reference, but in none of the {events} events that would count"
+                yield ConfigurationError(says, file=file, path=model)

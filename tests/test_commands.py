@@ -75,6 +75,28 @@ def test_a_command_that_is_not_there_ends_with_two(tripline: Run) -> None:
     assert "Did you mean 'check'" in ran.err
 
 
+def test_a_table_that_is_not_quite_right_is_read_and_what_was_odd_is_said(tripline: Run, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "history.csv", rows(9 * 24, start=START, seed=4))
+    head, first, *lines = path.read_text().splitlines()
+    owners = ["n" if i % 10 == 0 else "m" for i in range(len(lines))]
+    body = [f"{line},{owner}" for line, owner in zip(lines, owners, strict=True)]
+    odd = [f"{START},error,FR,m", "4070908800000,41,FR,m", "7", ",41,FR,m"]
+    path.write_text("\n".join([f"{head},who", f"{first},m", *body[:5000], *odd, *body[5000:]]))
+    options = ("history.csv", "--model", "m", "--map", "model=who")
+    built = tripline("reference", "build", *options, "-o", "r.json")
+    others = owners.count("n")
+    assert built.code == 0
+    assert "finding: age: 1 text among its numbers, counted as missing, the first in row" in built.out
+    assert "finding: 1 row lies far from all others in time" in built.out
+    assert "table: 1 line that cannot be read left out, the first is line 5,005" in built.out
+    assert f"table: {others:,} rows of other models left out" in built.out
+    ran = tripline("backtest", *options, "--json", "-")
+    found = json.loads(ran.out)
+    assert {reason: n for reason, n in found["dropped"].items() if n} == {"schema": 1, "future": 1, "late": 1}
+    assert found["left_out"] == {"unreadable_lines": 1, "rows_of_other_models": others}
+    assert "note: 1 row without a time dropped" in ran.err
+
+
 def test_a_reference_is_built_said_and_shown_again(tripline: Run, tmp_path: Path) -> None:
     write_csv(tmp_path / "history.csv", rows(9 * 24, start=START, seed=4))
     built = tripline("reference", "build", "history.csv", "--model", "m", "-o", "new/r.json")
@@ -191,7 +213,27 @@ def test_check_tries_a_sample(tripline: Run, tmp_path: Path) -> None:
     assert ran.code == 0
     assert "events.jsonl:2: m: warning: would be dropped: schema" in ran.out
     assert "events.jsonl:3: " in ran.out
-    assert "agee is in 1 events, but not in the reference" in ran.out
+    assert "agee is in 1 event, but not in the reference" in ran.out
+    assert "is in the reference, but in none" not in ran.out
+
+
+def test_check_names_the_features_that_no_event_of_a_sample_carries(tripline: Run, tmp_path: Path) -> None:
+    event = '{"feature_set":"m","ts":1736121600000,"features":{"age":%s}}\n'
+    (tmp_path / "events.jsonl").write_text(event % 41 + event % '"old"')
+    ran = tripline("check", "--sample", "events.jsonl", "--json")
+    messages = [warning["message"] for warning in json.loads(ran.out)["warnings"] if warning["path"] == "m"]
+    assert messages == [
+        "age has a value of a wrong type in 1 event",
+        "country is in the reference, but in none of the 2 events that would count",
+    ]
+
+
+def test_check_says_in_json_that_a_reference_was_learned_for_another_model(tripline: Run, tmp_path: Path) -> None:
+    (tmp_path / "tripline.yaml").write_text(FILE.replace("  m:", "  n:"))
+    ran = tripline("check", "--json")
+    found = {(warning["path"], warning["message"]) for warning in json.loads(ran.out)["warnings"]}
+    assert ("models.n.reference", "was learned for 'm'") in found
+    assert ran.code == 0
 
 
 def test_check_counts_the_empty_lines_of_a_sample(tripline: Run, tmp_path: Path) -> None:

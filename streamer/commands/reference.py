@@ -107,8 +107,9 @@ def learn(
         for part in with_progress(parts, what=what, total=table.total) if progress else parts:
             take(part.rows)
     for column, met in table.tally.words.items():
-        words = f"{column}: {met.count:,} texts among its numbers count as missing, the first in row {met.place:,}: "
-        builder.remark(Finding("wrong_type", column, words + repr(met.value)))
+        texts = f"{met.count:,} text{'s' * (met.count != 1)}"
+        words = f"{column}: {texts} among its numbers, counted as missing, the first in row {met.place:,}: {met.value!r}"
+        builder.remark(Finding("wrong_type", column, words))
     reference = builder.finish()
     if replayed_under is None:
         return reference
