@@ -28,7 +28,9 @@ PORTS = 20
 #: A stage's further totals: metric, what it says, values of its label `state` that are there from the start.
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "profiles_repeated": ("Records of profiles that came a second time and were dropped", ("",)),
+    "delta_events_folded": ("Events with a name that was one of too many for one delta, under __other__", ("",)),
     "events_folded": ("Events beyond a limit, counted under __other__", ("",)),
+    "marginals_folded": ("Events beyond a limit in the table of a marginal column, once per column", ("",)),
     "panes_closed": ("Panes closed, empty ones included", ("",)),
     "windows": ("Window reports published, revisions included", ("",)),
     "window_revisions": ("Window reports published after their first", ("",)),

@@ -89,7 +89,7 @@ class Profiling(NamedTuple):
         return min(((after_ms - lateness) // pane * pane + pane + lateness for pane, lateness in paces), default=None)
 
     def counts(self, state: ProfilingState) -> Counts:
-        return Counts(state.consumed, state.applied, dict(state.drops))
+        return Counts(state.consumed, state.applied, dict(state.drops), {("delta_events_folded", ""): state.folded})
 
 
 class Monitoring(NamedTuple):
@@ -147,6 +147,7 @@ class Monitoring(NamedTuple):
         more: dict[tuple[str, str], int] = {
             ("profiles_repeated", ""): counters.repeated,
             ("events_folded", ""): counters.folded,
+            ("marginals_folded", ""): counters.folded_marginals,
             ("panes_closed", ""): counters.panes,
             ("windows", ""): counters.windows,
             ("window_revisions", ""): counters.revisions,

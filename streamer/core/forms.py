@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -24,7 +24,10 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of cells: how many values it may have in a pane, and those that a view names, which always fit."""
+    """A column of cells or of a marginal table: how many values it may have in a pane, and those that views name.
+
+    The latter always fit.
+    """
 
     limit: int
     named: frozenset[str]
@@ -32,13 +35,17 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What the monitor agent needs of a layout, computed once. columns: the version first, then the segments."""
+    """What the monitor agent needs of a layout, computed once.
+
+    columns: of cells, the version first, then the segments. marginals: each further column, by name.
+    """
 
     layout: Layout
     id: str
     reference: Reference
     scope: Scope
     columns: tuple[Column, ...]
+    marginals: Mapping[str, Column]
     width: int
     numeric: int
 
@@ -53,9 +60,11 @@ class Form:
         return max(1, len(self.scope.views) * len(self.scope.monitored))
 
     def rows_of(self, view: View, slots: Sequence[Slot]) -> list[int] | slice:
-        """Which slots a view sums."""
+        """Which slots a view sums; of the tally's marginals where its column is one."""
         if not view.column:
             return slice(None)
+        if view.column in self.marginals:
+            return [row for row, (_, found) in enumerate(slots) if found == (view.column, view.value)]
         if view.column == "version":
             return [row for row, (version, _) in enumerate(slots) if version == view.value]
         if view.column not in self.layout.segments:
@@ -64,22 +73,28 @@ class Form:
         return [row for row, (_, segment) in enumerate(slots) if segment[at] == view.value]
 
     def tally(self) -> Tally:
-        """An empty table of the layout's cells."""
-        return Tally(width=self.width, numeric=self.numeric)
+        """An empty table of the layout's cells and marginals."""
+        return Tally(width=self.width, numeric=self.numeric, marginals=bool(self.marginals))
 
     def views_of(self, tally: Tally) -> tuple[Ints, Ints]:
-        """Sums of cells by view: counts (views, width), extremes (views, numeric features, 2)."""
-        keys, views = list(tally.slots), self.scope.views
+        """Sums of cells by view, of a marginal table's rows where it is that column's.
+
+        Counts (views, width), extremes (views, numeric features, 2).
+        """
+        views = self.scope.views
+        further = tally.marginals or Tally(width=self.width, numeric=self.numeric)
+        keys, further_keys = list(tally.slots), list(further.slots)
         counts = np.zeros((len(views), self.width), dtype=np.int64)
         extremes = np.empty((len(views), self.numeric, 2), dtype=np.int64)
         extremes[..., 0], extremes[..., 1] = NO_LEAST, NO_LARGEST
         for at, view in enumerate(views):
-            rows = self.rows_of(view, keys)
-            if not keys or rows == []:
+            table, names = (further, further_keys) if view.column in self.marginals else (tally, keys)
+            rows = self.rows_of(view, names)
+            if not names or rows == []:
                 continue
-            tally.counts[rows].sum(axis=0, out=counts[at])
-            tally.least[rows].min(axis=0, out=extremes[at, :, 0])
-            tally.largest[rows].max(axis=0, out=extremes[at, :, 1])
+            table.counts[rows].sum(axis=0, out=counts[at])
+            table.least[rows].min(axis=0, out=extremes[at, :, 0])
+            table.largest[rows].max(axis=0, out=extremes[at, :, 1])
         return counts, extremes
 
 
@@ -142,18 +157,20 @@ def form_of(layout: Layout, control: Control) -> Form:
     if reference is None:
         raise ReferenceFileError(f"layout {layout.id} of {layout.model}: reference {layout.reference} is not here yet")
     limits = layout.limits
+
+    def column(name: str, limit: int) -> Column:
+        return Column(limit, frozenset(view.value for view in layout.views if view.column == name))
+
     return Form(
         layout=layout,
         id=layout.id,
         reference=reference,
         scope=build_scope(reference, layout),
-        columns=tuple(
-            Column(limit, frozenset(view.value for view in layout.views if view.column == name))
-            for name, limit in (
-                ("version", limits.versions),
-                *((segment, limits.segment_values) for segment in layout.segments),
-            )
+        columns=(
+            column("version", limits.versions),
+            *(column(name, limits.segment_values) for name in layout.segments),
         ),
+        marginals={name: column(name, limits.segment_values) for name in layout.marginals},
         width=reference.table.width,
         numeric=len(reference.table.numeric),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from schemas.profiles import DeltaRow, Extra
 from streamer.core.cells import NAMES_IN_ALL, OTHER, kept
 from streamer.core.forms import Column, Form
-from streamer.core.tallies import Rows, Slot
+from streamer.core.tallies import Rows, Slot, Tally
 
 #: Digests are sums modulo 2**64.
 DIGEST_BITS = (1 << 64) - 1
@@ -62,6 +62,13 @@ class Place(NamedTuple):
     folded: bool
 
 
+class Folded(NamedTuple):
+    """What went to `__other__`: events, and events × marginal columns."""
+
+    events: int = 0
+    marginals: int = 0
+
+
 class Pane:
     """An open pane of one model under one layout.
 
@@ -69,7 +76,18 @@ class Pane:
     digest: of its integers.
     """
 
-    __slots__ = ("_known", "_places", "digest", "extras", "first_offset", "form", "late", "on_time", "start")
+    __slots__ = (
+        "_further",
+        "_known",
+        "_places",
+        "digest",
+        "extras",
+        "first_offset",
+        "form",
+        "late",
+        "on_time",
+        "start",
+    )
 
     def __init__(self, form: Form, *, start: int, first_offset: int) -> None:
         self.form, self.start, self.first_offset = form, start, first_offset
@@ -77,20 +95,21 @@ class Pane:
         self.extras = Extras()
         self.digest = 0
         self._known: tuple[set[str], ...] = tuple(set() for _ in form.columns)
-        self._places: dict[tuple[str, tuple[str, ...], bool], Place] = {}
+        self._further: dict[str, set[str]] = {name: set() for name in form.marginals}
+        self._places: dict[tuple[str, tuple[str, ...], bool, str], Place] = {}
 
-    def add(self, rows: Rows, take: Sequence[int], named: Iterable[Extra], *, late: bool) -> int:
-        """Add rows `take` of a delta, all late or all on time, with their extras.
-
-        Returns how many events went to `__other__`.
-        """
+    def add(self, rows: Rows, take: Sequence[int], named: Iterable[Extra], *, late: bool) -> Folded:
+        """Add rows `take` of a delta, all late or all on time, with their extras; what of them was folded."""
         for extra in named:
             self.extras.add(extra)
-        places = [self._place(rows.rows[row], late=late) for row in take]
-        (self.late if late else self.on_time).add(rows, take, [place.slot for place in places])
-        weighted = rows.weights[list(take)] * np.array([place.mark for place in places], dtype=np.uint64)
-        self.digest = (self.digest + int(weighted.sum(dtype=np.uint64))) & DIGEST_BITS
-        return sum(rows.events[row] for row, place in zip(take, places, strict=True) if place.folded)
+        tally = self.late if late else self.on_time
+        if tally.marginals is None:
+            return Folded(self._add(tally, rows, take, late=late))
+        cells = [row for row in take if not rows.rows[row].marginal]
+        further = [row for row in take if rows.rows[row].marginal]
+        # Cells first: a marginal row finds the versions that they have admitted.
+        folded = self._add(tally, rows, cells, late=late) if cells else 0
+        return Folded(folded, self._add(tally.marginals, rows, further, late=late) if further else 0)
 
     def admit(self, version: str, segment: Sequence[str]) -> Slot:
         """The slot that a version and its segment values are counted under, within the layout's limits."""
@@ -100,17 +119,34 @@ class Pane:
         )
         return next(admitted), tuple(admitted)
 
-    def _place(self, row: DeltaRow, *, late: bool) -> Place:
-        known = self._places.get((row.version, row.segment, late))
+    def admit_marginal(self, version: str, column: str, value: str) -> Slot:
+        """The slot that a version and its value of a marginal column are counted under."""
+        of_version = _admit(self._known[0], version, self.form.columns[0])
+        return of_version, (column, _admit(self._further[column], value, self.form.marginals[column]))
+
+    def _add(self, tally: Tally, rows: Rows, take: Sequence[int], *, late: bool) -> int:
+        places = [self._place(tally, rows.rows[row], late=late) for row in take]
+        tally.add(rows, take, [place.slot for place in places])
+        weighted = rows.weights[list(take)] * np.array([place.mark for place in places], dtype=np.uint64)
+        self.digest = (self.digest + int(weighted.sum(dtype=np.uint64))) & DIGEST_BITS
+        return sum(rows.events[row] for row, place in zip(take, places, strict=True) if place.folded)
+
+    def _place(self, tally: Tally, row: DeltaRow, *, late: bool) -> Place:
+        name = (row.version, row.segment, late, row.marginal)
+        known = self._places.get(name)
         if known is not None:
             return known
-        key = self.admit(row.version, row.segment)
-        raw = "\x1f".join([self.form.id, str(self.start), str(late), key[0], *key[1]]).encode()
-        mark = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") | 1
-        slot = (self.late if late else self.on_time).slot(key)
-        place = Place(slot, mark, key != (row.version, row.segment))
+        if row.marginal:
+            asked = (row.version, (row.marginal, *row.segment))
+            key = self.admit_marginal(row.version, row.marginal, *row.segment)
+        else:
+            asked = (row.version, row.segment)
+            key = self.admit(row.version, row.segment)
+        told = [self.form.id, str(self.start), str(late), *(["marginal"] if row.marginal else []), key[0], *key[1]]
+        mark = int.from_bytes(hashlib.blake2b("\x1f".join(told).encode(), digest_size=8).digest(), "little") | 1
+        place = Place(tally.slot(key), mark, key != asked)
         if not place.folded:  # of the folded ones there may be any number
-            self._places[row.version, row.segment, late] = place
+            self._places[name] = place
         return place
 
 

@@ -9,7 +9,7 @@ from detectors.scopes import ScopeState
 from schemas.profiles import Extra
 from streamer.core.forms import Form
 from streamer.core.incidents import Episode
-from streamer.core.merging import Extras, Pane
+from streamer.core.merging import Extras, Folded, Pane
 from streamer.core.policy import Ledger
 from streamer.core.positions import ClockRecord, HeldRecord, LateRecord, LedgerRecord, pack
 from streamer.core.records import Output
@@ -32,12 +32,16 @@ class Held:
         self.revision = 0
         self.unsaid = False
 
-    def add(self, rows: Rows, take: Sequence[int], named: Sequence[Extra]) -> int:
-        """Count late rows; how many events went to `__other__`."""
+    def add(self, rows: Rows, take: Sequence[int], named: Sequence[Extra]) -> Folded:
+        """Count late rows; what of them was folded."""
         pane = Pane(self.form, start=self.start, first_offset=0)
         # Caps hold for late rows as for others: the slots that are there count first.
         for version, segment in [*(self.on_time.slots if self.on_time else ()), *self.late.slots]:
             pane.admit(version, segment)
+        before = self.on_time.marginals if self.on_time else None
+        after = self.late.marginals
+        for version, (column, value) in [*(before.slots if before else ()), *(after.slots if after else ())]:
+            pane.admit_marginal(version, column, value)
         pane.late, pane.extras = self.late, self.extras
         self.unsaid = True
         return pane.add(rows, take, named, late=True)
@@ -48,8 +52,8 @@ class Model:
     """A model at a task. closed: its panes up to here are closed; None before the first close.
 
     layout: id of the one in force at `closed`, "" before the first close. known: ids of all layouts ever seen.
-    version: the one with most events in the last pane that had any. scope: None until it is first needed; blocks: the
-    chart state as the changelog has it.
+    version: the one with most events in the last pane that had any. refused: as in `ClockRecord`. scope: None until it
+    is first needed; blocks: the chart state as the changelog has it.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Model:
     closed: int | None = None
     layout: str = ""
     version: str = ""
+    refused: int = -1
     scope: ScopeState | None = None
     panes: dict[int, Pane] = field(default_factory=dict)
     held: dict[int, Held] = field(default_factory=dict)
@@ -68,7 +73,12 @@ class Model:
     def clock_record(self) -> Output:
         """Its event time, for the changelog."""
         record = ClockRecord(
-            clock=self.clock, closed=self.closed, layout=self.layout, version=self.version, known=self.known
+            clock=self.clock,
+            closed=self.closed,
+            layout=self.layout,
+            version=self.version,
+            known=self.known,
+            refused=self.refused,
         )
         return Output("changelog", key("clock", self.name), pack(record))
 

@@ -81,6 +81,7 @@ class MonitoringState:
     replay_from: int = 0
     digest: int = 0
     replayed: bool = True
+    opened: dict[str, dict[int, int]] = field(default_factory=dict)
 
     @property
     def pending(self) -> bool:
@@ -171,7 +172,10 @@ def restore(
         replay_from=position.replay_from,
         digest=position.digest,
         replayed=position.replay_from == position.next["profiles"],
+        opened=position.opened,
     )
+    # Reasons that are new since the position was written begin at zero.
+    state.counters.drops = {**Counters().drops, **state.counters.drops}
     # A clock makes the model that the other records belong to.
     order = {"clock": 0, "ledger": 1, "chart": 2, "held": 3, "late": 4}
     for name in sorted(found, key=lambda raw: order[raw.partition(b"|")[0].decode()]):
@@ -197,7 +201,7 @@ def replay(
         if isinstance(content, Progress) or content.kind == OUTCOME:
             continue
         _require_layout(content, forms)
-        _rebuild(state.models.get(content.model), content, record.offset, forms)
+        _rebuild(state, content, record.offset, forms)
     if last:
         verify(state)
     return state
@@ -250,6 +254,11 @@ def _position(state: MonitoringState, control: Control) -> MonitoringPosition:
         began=state.began,
         absent=sorted(state.absent),
         ticked=state.ticked,
+        opened={
+            name: {start: pane.first_offset for start, pane in sorted(model.panes.items())}
+            for name, model in sorted(state.models.items())
+            if model.refused >= state.replay_from
+        },
     )
 
 
@@ -298,13 +307,16 @@ def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
             turn.counters.drops[WRONG_LAYOUT] += events
 
 
-def _rebuild(model: Model | None, delta: Delta, offset: int, forms: Forms) -> None:
+def _rebuild(state: MonitoringState, delta: Delta, offset: int, forms: Forms) -> None:
+    model, opened = state.models.get(delta.model), state.opened.get(delta.model)
     if model is None:
         raise ProtocolBroken(f"a delta of {delta.model} at {offset}, but the changelog does not know the model")
     rows, extras = decode_rows(delta), extras_by_row(delta)
     for (at, late), take in rows_by_pane(delta).items():
         form = forms.at(delta.model, at)
         if (model.closed is not None and at < model.closed) or form is None or form.id != delta.layout:
+            continue
+        if opened is not None and offset < opened.get(at, state.next):  # refused: too many panes were open
             continue
         named = [extra for row in take for extra in extras.get(row, ())]
         open_pane(model, form, start=at, offset=offset).add(rows, take, named, late=late)
@@ -316,7 +328,13 @@ def _restore_record(state: MonitoringState, name: bytes, value: bytes) -> None:
         clock = unpack(value, ClockRecord, key=name)
         _catch_up_quiet(clock.clock, state.ticked)
         state.models[rest] = Model(
-            rest, clock.clock, clock.known, closed=clock.closed, layout=clock.layout, version=clock.version
+            rest,
+            clock.clock,
+            clock.known,
+            closed=clock.closed,
+            layout=clock.layout,
+            version=clock.version,
+            refused=clock.refused,
         )
     elif kind == "ledger":
         ledger = unpack(value, LedgerRecord, key=name)

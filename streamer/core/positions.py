@@ -32,19 +32,21 @@ MONITORING_FORMAT = 1
 POSITION_KEY = b"position"
 #: Drop reason of events that a source counted under a layout that is not the one of their pane.
 WRONG_LAYOUT = "layout"
+DROPS = (DropReason.LATE.value, WRONG_LAYOUT, DropReason.OVER_LIMIT.value)
 _STATES = tuple(state.value for state in AlertState)
 
 
 class Counters(msgspec.Struct, kw_only=True):
     """What metrics show; part of the position, hence exact through any crash. consumed == applied + Σ drops, in events.
 
-    repeated: records dropped because all of them had been here. folded: events that went to `__other__`. panes: closed,
-    empty ones included. windows: reports, revisions included. audits, alerts, incidents, triggers: records, by state.
+    repeated: records dropped because all of them had been here. folded: events that went to `__other__`;
+    folded_marginals: the same in tables of marginal columns, an event once per column. panes: closed, empty ones
+    included. windows: reports, revisions included. audits, alerts, incidents, triggers: records, by state.
     """
 
     consumed: int = 0
     applied: int = 0
-    drops: dict[str, int] = msgspec.field(default_factory=lambda: {DropReason.LATE.value: 0, WRONG_LAYOUT: 0})
+    drops: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(DROPS, 0))
     repeated: int = 0
     folded: int = 0
     panes: int = 0
@@ -54,6 +56,7 @@ class Counters(msgspec.Struct, kw_only=True):
     alerts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(_STATES, 0))
     incidents: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(_STATES, 0))
     triggers: dict[str, int] = {}
+    folded_marginals: int = 0
 
 
 class MonitoringPosition(msgspec.Struct, kw_only=True):
@@ -62,6 +65,8 @@ class MonitoringPosition(msgspec.Struct, kw_only=True):
     replay_from: oldest offset that feeds an open pane (`next` when none does). skipped: offsets in between that came
     twice. digest: over the integers of the open panes. now: largest append time seen; began: the first one; ticked: of
     the last progress. seq: applies that changed anything. absent: sources announced as silent that never spoke.
+    opened: by model, the first record of each open pane; of models only that have refused rows at `replay_from` or
+    later because too many panes were open: what came before that is not in the pane.
     """
 
     partition: int
@@ -78,12 +83,14 @@ class MonitoringPosition(msgspec.Struct, kw_only=True):
     absent: list[int]
     ticked: int
     format: int = MONITORING_FORMAT
+    opened: dict[str, dict[int, int]] = {}
 
 
 class ClockRecord(msgspec.Struct, kw_only=True):
     """A model's event time. closed: panes up to here are closed; layout: in force there; known: ids ever seen.
 
-    version: the one with most events in the last pane that had any.
+    version: the one with most events in the last pane that had any. refused: the last record of `profiles` of which
+    rows were refused because too many panes were open; -1 when none ever was.
     """
 
     clock: Clock
@@ -92,6 +99,7 @@ class ClockRecord(msgspec.Struct, kw_only=True):
     version: str
     known: list[str]
     format: int = MONITORING_FORMAT
+    refused: int = -1
 
 
 class LedgerRecord(msgspec.Struct, kw_only=True):

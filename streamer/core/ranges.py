@@ -17,7 +17,8 @@ class Source(msgspec.Struct):
     """Where a source stands, and what it said last.
 
     begin, end, part, parts, seq: of its last record. spoke_at: append time of that. caught_up: as of its last progress.
-    stalled: it has been announced as silent.
+    stalled: it has been announced as silent. said: maxima by model that hold once the transaction's last part is here:
+    a pane must not close on the word of the first part while its rows are in the second.
     """
 
     begin: int
@@ -28,6 +29,12 @@ class Source(msgspec.Struct):
     spoke_at: int
     caught_up: bool = False
     stalled: bool = False
+    said: dict[str, int] = {}
+
+    @property
+    def complete(self) -> bool:
+        """All parts of its last transaction are here."""
+        return self.part == self.parts - 1
 
 
 def joins(source: Source | None, record: Delta | Progress) -> bool:
@@ -48,8 +55,7 @@ def joins(source: Source | None, record: Delta | Progress) -> bool:
             return False
         if record.part == source.part + 1:
             return True
-    complete = source.part == source.parts - 1
-    if record.seq > source.seq and record.begin == source.end and record.part == 0 and complete:
+    if record.seq > source.seq and record.begin == source.end and record.part == 0 and source.complete:
         return True
     if record.seq < source.seq and record.end <= source.end:
         return False
@@ -71,4 +77,5 @@ def taken(source: Source | None, record: Delta | Progress, *, append_ts: int) ->
         seq=record.seq,
         spoke_at=append_ts,
         caught_up=said,
+        said={} if source is None else source.said,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from schemas.alerts import Reason
@@ -11,11 +12,12 @@ from schemas.profiles import OUTCOME, Delta, Extra, Progress
 from streamer.core.closing import Turn, say_revisions
 from streamer.core.forms import Form
 from streamer.core.merging import Extras, Pane
+from streamer.core.marking import unheard
 from streamer.core.models import Held, Model
 from streamer.core.positions import WRONG_LAYOUT
 from streamer.core.ranges import joins, taken
 from streamer.core.tallies import decode_rows
-from streamer.core.watermarks import Clock, advance, saw
+from streamer.core.watermarks import Clock, advance, heard, saw
 
 if TYPE_CHECKING:
     from streamer.core.monitoring import MonitoringState
@@ -50,15 +52,17 @@ class Taker:
             self._progress(record)
         elif record.kind != OUTCOME:
             self._delta(record, offset, append_ts)
+        self._settle(number)
 
     def review(self) -> None:
-        """Decide pending triggers by what `control` says now, and by the time."""
+        """Decide pending triggers by what `control` says now, and by the time; hear marks on incidents."""
+        marks = self.turn.control.marks
         for name in sorted(self.state.models):
             model = self.state.models[name]
-            if not model.ledger.pending:
+            if not model.ledger.pending and not unheard(model.ledger.marked, marks, model=name):
                 continue
             form = self._form_in_force(model)
-            if form is None:
+            if form is None or form.layout.partition != self.state.partition:
                 continue
             judge = self.turn.judge(model, form)
             judge.review(at=model.closed if model.closed is not None else 0)
@@ -68,9 +72,21 @@ class Taker:
     def _delta(self, delta: Delta, offset: int, append_ts: int) -> None:
         model = self._model(delta.model, append_ts)
         merge(model, delta, offset, self.turn)
-        saw(model.clock, source=delta.source, max_ts=delta.max_ts, append_ts=append_ts)
+        heard(model.clock, source=delta.source, append_ts=append_ts)
+        self.state.sources[delta.source].said[model.name] = delta.max_ts
         self.turn.clocks.add(model.name)
-        self._advance(model)
+
+    def _settle(self, number: int) -> None:
+        """Believe the maxima of a source's transaction when the last of its parts is here, not before."""
+        source = self.state.sources[number]
+        if not source.complete:
+            return
+        for name, max_ts in sorted(source.said.items()):
+            model = self.state.models[name]
+            saw(model.clock, source=number, max_ts=max_ts)
+            self.turn.clocks.add(name)
+            self._advance(model)
+        source.said = {}
 
     def _progress(self, progress: Progress) -> None:
         state, turn = self.state, self.turn
@@ -151,20 +167,32 @@ class Taker:
 
 
 def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
-    """Add a delta to the model's open panes, and what is too late for them to its held ones; count every event."""
+    """Add a delta to the model's open panes, and what is too late for them to its held ones; count every event.
+
+    A model has at most `limits.open_panes` open panes. Rows of a further one are refused, in the order of the log:
+    what is open stays open, and a pane that was refused may open later, when others have closed.
+    """
     rows, extras, counters = decode_rows(delta), extras_by_row(delta), turn.counters
     watermark = model.clock.watermark
     for (start, late), take in rows_by_pane(delta).items():
-        events = sum(rows.events[row] for row in take)
+        # Rows of marginal tables hold the events of the cells once more.
+        cells = [row for row in take if not rows.rows[row].marginal]
+        events = sum(rows.events[row] for row in cells)
         counters.consumed += events
         form = _form_for(model, delta, start, turn)
         if form is None:
             counters.drops[WRONG_LAYOUT] += events
             continue
+        if len(cells) < len(take):
+            _check_marginals(delta, take, form)
         named = [extra for row in take for extra in extras.get(row, ())]
         if model.closed is None or start >= model.closed:
+            if start not in model.panes and (not cells or len(model.panes) >= form.layout.limits.open_panes):
+                model.refused = offset
+                counters.drops[DropReason.OVER_LIMIT.value] += events
+                continue
             pane = open_pane(model, form, start=start, offset=offset)
-            counters.folded += pane.add(rows, take, named, late=late)
+            folded = pane.add(rows, take, named, late=late)
         elif watermark is not None and start + form.layout.pane_ms + form.layout.hold_ms <= watermark:
             counters.drops[DropReason.LATE.value] += events
             continue
@@ -172,9 +200,11 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
             held = model.held.get(start)
             if held is None:
                 held = model.held[start] = Held(form, start, None, Extras())
-            counters.folded += held.add(rows, take, named)
+            folded = held.add(rows, take, named)
             turn.late[model.name, start] = form.id
         counters.applied += events
+        counters.folded += folded.events
+        counters.folded_marginals += folded.marginals
 
 
 def open_pane(model: Model, form: Form, *, start: int, offset: int) -> Pane:
@@ -212,3 +242,9 @@ def _form_for(model: Model, delta: Delta, start: int, turn: Turn) -> Form | None
             f"but layout {form.id} has panes of {form.layout.pane_ms} ms and width {form.width}"
         )
     return form
+
+
+def _check_marginals(delta: Delta, take: Sequence[int], form: Form) -> None:
+    for row in (delta.rows[at] for at in take):
+        if row.marginal and (row.marginal not in form.marginals or len(row.segment) != 1):
+            raise FormatError(f"a delta of {delta.model}: {row.marginal!r} is no marginal of layout {form.id}")

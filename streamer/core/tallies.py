@@ -16,7 +16,7 @@ from schemas.profiles import Delta, DeltaRow, decode_ints, decode_sparse, encode
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bits: TypeAlias = npt.NDArray[np.uint64]
-#: What a row is counted under: version, segment values.
+#: What a row is counted under: version, segment values; in a table of marginals version, (column, value).
 Slot: TypeAlias = tuple[str, tuple[str, ...]]
 
 _ZERO = np.zeros(1, dtype=np.uint64)
@@ -47,22 +47,25 @@ class PackedTally(msgspec.Struct, array_like=True, frozen=True):
     slots: list[Slot]
     body: bytes
     extremes: bytes
+    marginals: PackedTally | None = None
 
 
 class Tally:
     """Counts of cells as one table; a slot is a cell.
 
     counts: (slots, width). least, largest: (slots, numeric features), fixed point, least > largest where none.
+    marginals: the same events once more, by the values of each marginal column; None where there is no such column.
 
     >>> tally = Tally(width=3, numeric=0)
     >>> tally.slot(("v1", ("FR",))), tally.slot(("v1", ("DE",))), tally.counts.shape
     (0, 1, (2, 3))
     """
 
-    __slots__ = ("_counts", "_largest", "_least", "numeric", "slots", "width")
+    __slots__ = ("_counts", "_largest", "_least", "marginals", "numeric", "slots", "width")
 
-    def __init__(self, *, width: int, numeric: int) -> None:
+    def __init__(self, *, width: int, numeric: int, marginals: bool = False) -> None:
         self.width, self.numeric = width, numeric
+        self.marginals = Tally(width=width, numeric=numeric) if marginals else None
         self.slots: dict[Slot, int] = {}
         self._counts: Ints = np.zeros((0, width), dtype=np.int64)
         self._least: Ints = np.zeros((0, numeric), dtype=np.int64)
@@ -122,6 +125,7 @@ class Tally:
             slots=list(self.slots),
             body=encode_sparse(self.counts.ravel()),
             extremes=encode_ints(extremes),
+            marginals=None if self.marginals is None else self.marginals.pack(),
         )
 
     @classmethod
@@ -134,6 +138,8 @@ class Tally:
         tally._counts.reshape(-1)[index] = values
         extremes = decode_ints(packed.extremes).reshape(len(packed.slots), packed.numeric, 2)
         tally.least[:], tally.largest[:] = extremes[..., 0], extremes[..., 1]
+        if packed.marginals is not None:
+            tally.marginals = cls.unpack(packed.marginals)
         return tally
 
     def _reserve(self, slots: int) -> None:
@@ -185,6 +191,8 @@ def merged(one: Tally, other: Tally) -> Tally:
             both.counts[slots] += part.counts
             both.least[slots] = np.minimum(both.least[slots], part.least)
             both.largest[slots] = np.maximum(both.largest[slots], part.largest)
+    if one.marginals is not None and other.marginals is not None:
+        both.marginals = merged(one.marginals, other.marginals)
     return both
 
 

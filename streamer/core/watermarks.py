@@ -30,11 +30,14 @@ class Clock(msgspec.Struct):
     quiet_from: int = 0
 
 
-def saw(clock: Clock, *, source: int, max_ts: int, append_ts: int | None = None) -> None:
-    """Take in a source's running maximum; `append_ts` when it came with a delta of the model."""
+def saw(clock: Clock, *, source: int, max_ts: int) -> None:
+    """Take in a source's running maximum."""
     clock.max_ts[source] = max(max_ts, clock.max_ts.get(source, max_ts))
-    if append_ts is not None:
-        clock.last_delta[source] = append_ts
+
+
+def heard(clock: Clock, *, source: int, append_ts: int) -> None:
+    """A source spoke of the model: it is not idle for it."""
+    clock.last_delta[source] = append_ts
 
 
 def advance(
@@ -54,7 +57,8 @@ def advance(
     advances *by* the append time that passes, never *to* it, so that history can be replayed.
 
     >>> clock = Clock(first_seen=0)
-    >>> saw(clock, source=0, max_ts=90_000, append_ts=0)
+    >>> saw(clock, source=0, max_ts=90_000)
+    >>> heard(clock, source=0, append_ts=0)
     >>> here = {0: Source(begin=0, end=1, part=0, parts=1, seq=1, spoke_at=0)}
     >>> advance(clock, here, expected=1, lateness_ms=30_000, idle_after_ms=10_000, now=0), clock.watermark
     (True, 60000)

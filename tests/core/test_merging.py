@@ -30,7 +30,7 @@ def pane_of(one: Form, deltas: list[Delta]) -> tuple[Pane, int]:
         for (start, late), take in rows_by_pane(delta).items():
             if start == BEGIN:
                 named = [extra for extra in delta.extras if extra.row in take]
-                folded += pane.add(rows, take, named, late=late)
+                folded += pane.add(rows, take, named, late=late).events
     return pane, folded
 
 

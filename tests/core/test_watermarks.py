@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.ranges import Source
-from streamer.core.watermarks import Clock, advance, saw
+from streamer.core.watermarks import Clock, advance, heard, saw
 
 LATENESS, IDLE_AFTER, SECOND = 30_000, 10_000, 1_000
 NOON = 1_735_689_600_000
@@ -79,7 +79,8 @@ def test_it_never_goes_back() -> None:
     made = clock(100, 50, last_delta=(11, 0))
     awake = source(spoke_at=NOON + 11 * SECOND)
     assert watermark(made, awake, awake, now=11) == 70
-    saw(made, source=1, max_ts=NOON + 60 * SECOND, append_ts=NOON + 12 * SECOND)
+    saw(made, source=1, max_ts=NOON + 60 * SECOND)
+    heard(made, source=1, append_ts=NOON + 12 * SECOND)
     assert watermark(made, awake, awake, now=12) == 70
 
 
@@ -87,12 +88,14 @@ def test_quiet_time_is_counted_anew_after_events() -> None:
     made = clock(100, last_delta=(0,))
     quiet = source(spoke_at=NOON + 11 * SECOND)
     assert watermark(made, quiet, now=11, expected=1) == 70
-    saw(made, source=0, max_ts=NOON + 103 * SECOND, append_ts=NOON + 12 * SECOND)
+    saw(made, source=0, max_ts=NOON + 103 * SECOND)
+    heard(made, source=0, append_ts=NOON + 12 * SECOND)
     assert watermark(made, quiet, now=12, expected=1) == 73
     assert made.quiet_since is None
 
 
 def test_a_maximum_that_goes_back_is_not_believed() -> None:
     made = clock(100, last_delta=(0,))
-    saw(made, source=0, max_ts=NOON, append_ts=NOON)
+    saw(made, source=0, max_ts=NOON)
+    heard(made, source=0, append_ts=NOON)
     assert watermark(made, source(), expected=1) == 70
