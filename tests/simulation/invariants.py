@@ -1,0 +1,187 @@
+"""What must hold of a world of the real stages, read from its topics as any committed reader sees them.
+
+I1 counts: deltas, summed by (source, layout, model, cell, pane), equal those of an undisturbed run (I2a); I2b: stage 2
+over the recorded `profiles`, in one go, says the same bytes; I3: no (model, window, revision) is there twice; I4: the
+ranges of a source join, positions and sequences never go back; I6: one trigger id, one record, none within the
+cooldown of another; I7: consumed = applied + dropped,
+and as many events were consumed as the inputs hold. The watermark waits for every source.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from schemas.envelopes import unwrap
+from schemas.errors import ProtocolBroken
+from schemas.events import DeadLetter
+from schemas.profiles import Delta, Progress, decode, decode_sparse
+from schemas.triggers import RetrainTrigger
+from schemas.verdicts import WindowReport
+from streamer.core import monitoring
+from streamer.core.positions import MonitoringPosition, unpack
+from streamer.core.profiling_state import decode_position
+from streamer.core.records import Batch
+from tests.simulation.world import World
+
+#: Outputs of stage 2 that a reader sees.
+SAID = ("windows", "alerts", "incidents", "retrain-triggers", "audit")
+Cell = tuple[int, str, str, int, bool, str, tuple[str, ...], str]
+
+
+def counts(world: World) -> dict[Cell, tuple[tuple[int, int], ...]]:
+    """What stage 1 said, summed: (source, layout, model, pane, late, version, segment, marginal) to its entries."""
+    sums: dict[Cell, Counter[int]] = defaultdict(Counter)
+    for record in world.visible("profiles"):
+        said = decode(record.value or b"")
+        if isinstance(said, Delta):
+            for index, value in zip(*map(np.ndarray.tolist, decode_sparse(said.body)), strict=True):
+                row = said.rows[index // said.width]
+                at = (said.source, said.layout, said.model, row.pane, row.late, row.version, tuple(row.segment))
+                sums[*at, row.marginal][index % said.width] += value
+    return {cell: tuple(sorted(entries.items())) for cell, entries in sums.items()}
+
+
+def violations(world: World, calm: World) -> list[str]:
+    """Names and particulars of what does not hold in `world`; `calm` had the same input and no fault."""
+    found = []
+    if counts(world) != counts(calm):
+        found.append("I1 counts: deltas do not sum to those of an undisturbed run")
+    found += _joined(world) + _replayed(world) + _once(world) + _on_time(world) + _accounts(world)
+    return found
+
+
+def events(world: World) -> dict[tuple[str, int], int]:
+    """Events of each window as its last report has them."""
+    reports = [unwrap(record.value or b"", WindowReport) for record in world.visible("windows")]
+    return {(report.model, report.start): report.n for report in reports}
+
+
+def _joined(world: World) -> list[str]:
+    """I4, by the ranges that the records themselves tell."""
+    ends: dict[tuple[int, int], Delta | Progress] = {}
+    found = []
+    for record in world.visible("profiles"):
+        said = decode(record.value or b"")
+        before = ends.get((record.partition, said.source))
+        if before is not None:
+            same = (before.seq, before.begin, before.end) == (said.seq, said.begin, said.end)
+            joins = said.part == before.part + 1 if same else said.begin == before.end and said.seq > before.seq
+            if not joins:
+                found.append(f"I4 ranges: source {said.source}: [{said.begin}, {said.end}) after [.., {before.end})")
+        ends[record.partition, said.source] = said
+    return found
+
+
+def _replayed(world: World) -> list[str]:
+    """I2b: stage 2 over what `profiles` holds, from the first record to the last, at once."""
+    found = []
+    for partition in range(world.profiles):
+        log = [record for record in world.visible("profiles") if record.partition == partition]
+        state = monitoring.start(world.control, partition)
+        batch, expected = Batch("profiles", log, log[-1].offset + 1 if log else 0), list[tuple[Any, ...]]()
+        while True:
+            try:
+                state, outputs = monitoring.apply(state, batch, world.control)
+            except ProtocolBroken as error:
+                return [f"I4 ranges: profiles/{partition}: {error}"]
+            expected += [output[:3] for output in outputs if output.topic in SAID]
+            if not state.pending:
+                break
+            batch = Batch("profiles", [], batch.next_offset)
+        for topic in SAID:
+            there = [(r.key, r.value) for r in world.visible(topic) if r.partition == partition]
+            wanted = [(key, value) for name, key, value in expected if name == topic]
+            if there != wanted:
+                at = next((i for i, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]), -1)
+                found.append(f"I2b replay: {topic}/{partition}: {len(there)} records for {len(wanted)}, first at {at}")
+    return found
+
+
+def _once(world: World) -> list[str]:
+    """I3 and I6."""
+    windows = Counter(
+        (report.model, report.start, report.revision)
+        for report in (unwrap(record.value or b"", WindowReport) for record in world.visible("windows"))
+    )
+    found = [f"I3 windows: {window} is there {n} times" for window, n in windows.items() if n > 1]
+    emitted: dict[tuple[str, str], list[int]] = defaultdict(list)
+    ids: Counter[str] = Counter()
+    for record in world.visible("retrain-triggers"):
+        trigger = unwrap(record.value or b"", RetrainTrigger)
+        ids[f"{trigger.id} {trigger.state}"] += 1
+        if trigger.state in {"approved", "dry_run"}:
+            emitted[trigger.model, trigger.policy].append(trigger.window_end)
+    found += [f"I6 triggers: {trigger} is there {n} times" for trigger, n in ids.items() if n > 1]
+    for (model, policy), ends in emitted.items():
+        cooldown = _cooldown(world, model, policy)
+        if any(later - earlier < cooldown for earlier, later in itertools.pairwise(ends)):
+            found.append(f"I6 triggers: {model} {policy} within {cooldown} ms: {ends}")
+    return found
+
+
+def _on_time(world: World) -> list[str]:
+    """The watermark waits for every source: only what its own source called late comes late for a window."""
+    late: Counter[tuple[str, int]] = Counter()
+    for (_, _, model, pane, was_late, *_, marginal), entries in counts(world).items():
+        if was_late and not marginal:
+            late[model, pane] += dict(entries).get(0, 0)
+    reports = [unwrap(record.value or b"", WindowReport) for record in world.visible("windows")]
+    return [
+        f"watermark: {one.late_n} events came late for {one.model} {one.start}, {late[one.model, one.start]} were"
+        for one in reports
+        if one.late_n > late[one.model, one.start]
+    ]
+
+
+def _cooldown(world: World, model: str, policy: str) -> int:
+    return next(one.cooldown_ms for one in world.control.models[model][-1].policies if one.name == policy)
+
+
+def _accounts(world: World) -> list[str]:
+    """I7, and that positions never go back (I4), from every position that was ever committed."""
+    found = []
+    for stage in world.stages:
+        last: dict[int, Any] = {}
+        for record in world.log.visible(world.settings.changelog(stage.name)):
+            if record.key != b"position":
+                continue
+            raw = record.value or b""
+            said: Any = decode_position(raw) if stage.spreads else unpack(raw, MonitoringPosition, key=b"position")
+            before = last.get(record.partition)
+            if before is not None and (
+                said.seq <= before.seq or any(at < before.next[name] for name, at in said.next.items())
+            ):
+                found.append(f"I4 positions: {stage.name}/{record.partition}: {before.seq} before {said.seq}")
+            last[record.partition] = said
+        for partition, said in last.items():
+            accounts = said if stage.spreads else said.counters
+            if accounts.consumed != accounts.applied + getattr(said, "waiting", 0) + sum(accounts.drops.values()):
+                found.append(f"I7 accounts: {stage.name}/{partition}: {accounts.consumed} consumed")
+            if stage.spreads and accounts.consumed != _records(world, stage.inputs, partition):
+                found.append(f"I7 accounts: {stage.name}/{partition}: {accounts.consumed} consumed of its inputs")
+    return found + _letters(world)
+
+
+def _letters(world: World) -> list[str]:
+    """I7 from the topics: every drop of stage 1 has its dead letter, by reason."""
+    letters: Counter[tuple[int, str]] = Counter()
+    for record in world.visible("dead-letter"):
+        letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
+        letters[record.partition, letter.reason.value] += letter.count
+    dropped: Counter[tuple[int, str]] = Counter()
+    for stage in world.stages:
+        for partition in range(world.sources if stage.spreads else 0):
+            log = world.log.partition(world.settings.changelog(stage.name), partition)
+            positions = [one.value for one in log.read(0, limit=log.end)[0] if one.key == b"position"]
+            for reason, n in decode_position(positions[-1] or b"").drops.items() if positions else ():
+                dropped[partition, reason] += n
+    return [] if +letters == +dropped else [f"I7 dead letters: {+letters} for {+dropped}"]
+
+
+def _records(world: World, inputs: tuple[str, ...], partition: int) -> int:
+    return sum(world.log.partition(world.settings.topic(name), partition).end for name in inputs)
