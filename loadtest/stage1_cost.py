@@ -1,4 +1,4 @@
-"""CPU of stage 1 per event, all in: `python -m loadtest.stage1_cost [--batch 2000] [--profile]`.
+"""CPU of stage 1 per event, all in: `python -m loadtest.stage1_cost [--batch 2000] [--marginals 1] [--profile]`.
 
 431-byte events with 10 features, 4 models × 2 versions × 5 countries, batches of 2,000: decode, ids, admission, cells,
 tabulation, deltas, position. Prints the median over the batches, in µs of CPU per event.
@@ -27,8 +27,8 @@ MODELS, VERSIONS, COUNTRIES = 4, ("1", "2"), ("DE", "ES", "FR", "IT", "PL")
 NUMERIC = ("age", "amount", "income", "debt_ratio", "open_loans", "late_payments", "tenure_months", "utilisation")
 
 
-def control() -> Control:
-    """Four models that count by the same features."""
+def control(*, marginals: int = 0) -> Control:
+    """Four models that count by the same features; so many columns have tables of their own."""
     edges = tuple(float(x) for x in np.linspace(-2, 2, 31))
     specs = [
         FeatureSpec(name=name, kind="numeric", edges=edges, low=-4.0, high=4.0, scale_bits=20, clip=64.0)
@@ -42,8 +42,18 @@ def control() -> Control:
         ),
     ]
     reference = Reference(model="m", specs=tuple(specs), views={}, id="r")
+    further = ("channel", "device", "browser", "plan")[:marginals]
     layouts: dict[str, tuple[Layout, ...]] = {
-        f"model{m}": (Layout(model=f"model{m}", from_ms=0, reference="r", segments=("country",), partition=m % 2),)
+        f"model{m}": (
+            Layout(
+                model=f"model{m}",
+                from_ms=0,
+                reference="r",
+                segments=("country",),
+                marginals=further,
+                partition=m % 2,
+            ),
+        )
         for m in range(MODELS)
     }
     return Control(models=layouts, references={"r": reference}, cluster=Cluster(sources=4, profiles=4))
@@ -67,7 +77,7 @@ def records(n: int, *, seed: int = 1, per_second: int = 2_000) -> list[PlainReco
             "ts": ts,
             "features": features,
             "score": round(float(rng.beta(2, 5)), 6),
-            "segment": {"country": country},
+            "segment": {"country": country, "device": ("ios", "tv", "web")[i % 3]},
             "latency_ms": round(float(rng.gamma(2, 10)), 2),
             "status": "ok",
         }
@@ -83,9 +93,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2_000)
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--marginals", type=int, default=0, choices=range(5))
     options = parser.parse_args()
     events = records(options.events)
-    everything = control()
+    everything = control(marginals=options.marginals)
     state = start(everything, 0, next={"predictions": 0})
     costs, sent = [], 0
     profile = cProfile.Profile()

@@ -27,6 +27,8 @@ from streamer.core.conditions import needs_drift
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_reference
 from streamer.core.records import Output
 
+#: So many segment columns are crossed into cells; each further one is a table of its own.
+CROSSED = 2
 #: How far ahead of a model's time a new layout begins, at least: this, and two panes.
 AHEAD_MS = 120_000
 #: Labels of a model that has learned no other delay are judged at most so long after their pane.
@@ -103,12 +105,15 @@ def layout_of(
         idle_after_ms=model.idle_after,
         hold_ms=model.hold,
         timezone=model.timezone or reference.timezone,
-        segments=tuple(model.segments),
+        segments=tuple(model.segments[:CROSSED]),
+        marginals=tuple(model.segments[CROSSED:]),
         views=views,
         monitored=monitored,
         monitors=max(1, len(views) * len(monitored)),
         tolerance=model.tolerance,
         strict=model.strict,
+        calendar=dict(sorted(model.calendar.items())),
+        weights=dict(sorted(model.weights.items())),
         false_alarms=model.false_alarms.false_alarms,
         budget_ms=model.false_alarms.budget_ms,
         page_provisional=model.page_provisional,
@@ -303,6 +308,11 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
     if model.outcomes is not None and kind_of(model, reference) != "predictions":
         faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
     faults += _unmet(loaded, name, model, reference)
+    for feature in model.weights:
+        if feature not in features:
+            faults.append(
+                loaded.fault(*place, "weights", feature, message="is not in the reference" + nearest(feature, features))
+            )
     for i, pattern in enumerate(model.ignore):
         if not fnmatch.filter(features, pattern):
             faults.append(

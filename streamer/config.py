@@ -31,6 +31,8 @@ from streamer.config_conditions import DRIFT, Expression, Group, Line, When, mis
 from streamer.config_fields import (
     Beside,
     ClassName,
+    Date,
+    DayWord,
     Duration,
     DurationOrOff,
     FalseAlarms,
@@ -290,12 +292,20 @@ class Model(Section):
     idle_after: Duration = 10_000
     hold: Duration = 3_600_000
     timezone: Zone | None = Field(default=None, description="The reference's otherwise.")
-    segments: Annotated[list[Name], Field(max_length=2)] = []
+    segments: Annotated[list[Name], Field(max_length=6)] = Field(
+        default=[], description="The first two are crossed into cells; each further one is counted in a table of its own."
+    )
     false_alarms: FalseAlarms = Field(
         default=spans.Budget(1.0, 30 * 86_400_000), description="For every feature, segment and detector together."
     )
     tolerance: Annotated[Number, Field(ge=0, le=5)] = Field(default=0.1, description="Reference sd that do not matter.")
     strict: Flag = False
+    calendar: dict[Date, DayWord] = Field(
+        default={}, description="Dates that go like another day, or are off: shown, not judged."
+    )
+    weights: dict[Name, Annotated[Number, Field(gt=0, le=100)]] = Field(
+        default={}, description="Features that matter more, or less, than others (1): their share of the budget."
+    )
     page_provisional: Flag = False
     ignore: list[str] = Field(default=[], description="Features that are counted but not tested; globs.")
     clear_for: Annotated[Int, Field(ge=1)] = 6
@@ -336,6 +346,8 @@ class Model(Section):
         twice = sorted({s for s in self.segments if self.segments.count(s) > 1})
         if twice:
             raise ValueError(f"{twice[0]} is named twice in segments")
+        if "version" in self.segments:
+            raise ValueError("version is no segment: what is counted by segment is counted by version too")
         return self
 
 
