@@ -293,7 +293,7 @@ class Model(Section):
     hold: Duration = 3_600_000
     timezone: Zone | None = Field(default=None, description="The reference's otherwise.")
     segments: Annotated[list[Name], Field(max_length=6)] = Field(
-        default=[], description="The first two are crossed into cells; each further one is counted in a table of its own."
+        default=[], description="The first two are crossed into cells; each further one has a table of its own."
     )
     false_alarms: FalseAlarms = Field(
         default=spans.Budget(1.0, 30 * 86_400_000), description="For every feature, segment and detector together."
