@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -23,17 +24,43 @@ from schemas.profiles import Delta, Progress, decode, decode_sparse
 from schemas.triggers import RetrainTrigger
 from schemas.verdicts import WindowReport
 from streamer.core import monitoring
+from streamer.core.control import Control
 from streamer.core.positions import MonitoringPosition, unpack
 from streamer.core.profiling_state import decode_position
-from streamer.core.records import Batch
-from tests.simulation.world import World
+from streamer.core.records import Batch, Record
+from streamer.kafka.stages import Stage
 
 #: Outputs of stage 2 that a reader sees.
 SAID = ("windows", "alerts", "incidents", "retrain-triggers", "audit")
 Cell = tuple[int, str, str, int, bool, str, tuple[str, ...], str]
 
 
-def counts(world: World) -> dict[Cell, tuple[tuple[int, int], ...]]:
+class Evidence(Protocol):
+    """Topics of an application as a committed reader sees them: of a simulated world, or of a real broker.
+
+    sources, profiles: partitions of the inputs, and of `profiles`.
+    """
+
+    @property
+    def stages(self) -> Sequence[Stage]: ...
+    @property
+    def control(self) -> Control: ...
+    @property
+    def sources(self) -> int: ...
+    @property
+    def profiles(self) -> int: ...
+
+    def visible(self, name: str) -> Sequence[Record]:
+        """Committed records of a logical topic, by partition and offset."""
+
+    def changelog(self, stage: str) -> Sequence[Record]:
+        """Committed records of a stage's changelog, as far as they are kept."""
+
+    def written(self, name: str, partition: int) -> int:
+        """How many records a partition of an input was given."""
+
+
+def counts(world: Evidence) -> dict[Cell, tuple[tuple[int, int], ...]]:
     """What stage 1 said, summed: (source, layout, model, pane, late, version, segment, marginal) to its entries."""
     sums: dict[Cell, Counter[int]] = defaultdict(Counter)
     for record in world.visible("profiles"):
@@ -46,7 +73,7 @@ def counts(world: World) -> dict[Cell, tuple[tuple[int, int], ...]]:
     return {cell: tuple(sorted(entries.items())) for cell, entries in sums.items()}
 
 
-def violations(world: World, calm: World) -> list[str]:
+def violations(world: Evidence, calm: Evidence) -> list[str]:
     """Names and particulars of what does not hold in `world`; `calm` had the same input and no fault."""
     found = []
     if counts(world) != counts(calm):
@@ -55,13 +82,13 @@ def violations(world: World, calm: World) -> list[str]:
     return found
 
 
-def events(world: World) -> dict[tuple[str, int], int]:
+def events(world: Evidence) -> dict[tuple[str, int], int]:
     """Events of each window as its last report has them."""
     reports = [unwrap(record.value or b"", WindowReport) for record in world.visible("windows")]
     return {(report.model, report.start): report.n for report in reports}
 
 
-def _joined(world: World) -> list[str]:
+def _joined(world: Evidence) -> list[str]:
     """I4, by the ranges that the records themselves tell."""
     ends: dict[tuple[int, int], Delta | Progress] = {}
     found = []
@@ -77,7 +104,7 @@ def _joined(world: World) -> list[str]:
     return found
 
 
-def _replayed(world: World) -> list[str]:
+def _replayed(world: Evidence) -> list[str]:
     """I2b: stage 2 over what `profiles` holds, from the first record to the last, at once."""
     found = []
     for partition in range(world.profiles):
@@ -102,7 +129,7 @@ def _replayed(world: World) -> list[str]:
     return found
 
 
-def _once(world: World) -> list[str]:
+def _once(world: Evidence) -> list[str]:
     """I3 and I6."""
     windows = Counter(
         (report.model, report.start, report.revision)
@@ -124,7 +151,7 @@ def _once(world: World) -> list[str]:
     return found
 
 
-def _on_time(world: World) -> list[str]:
+def _on_time(world: Evidence) -> list[str]:
     """The watermark waits for every source: only what its own source called late comes late for a window."""
     late: Counter[tuple[str, int]] = Counter()
     for (_, _, model, pane, was_late, *_, marginal), entries in counts(world).items():
@@ -138,16 +165,16 @@ def _on_time(world: World) -> list[str]:
     ]
 
 
-def _cooldown(world: World, model: str, policy: str) -> int:
+def _cooldown(world: Evidence, model: str, policy: str) -> int:
     return next(one.cooldown_ms for one in world.control.models[model][-1].policies if one.name == policy)
 
 
-def _accounts(world: World) -> list[str]:
+def _accounts(world: Evidence) -> list[str]:
     """I7, and that positions never go back (I4), from every position that was ever committed."""
     found = []
     for stage in world.stages:
         last: dict[int, Any] = {}
-        for record in world.log.visible(world.settings.changelog(stage.name)):
+        for record in world.changelog(stage.name):
             if record.key != b"position":
                 continue
             raw = record.value or b""
@@ -167,7 +194,7 @@ def _accounts(world: World) -> list[str]:
     return found + _letters(world)
 
 
-def _letters(world: World) -> list[str]:
+def _letters(world: Evidence) -> list[str]:
     """I7 from the topics: every drop of stage 1 has its dead letter, by reason."""
     letters: Counter[tuple[int, str]] = Counter()
     for record in world.visible("dead-letter"):
@@ -175,13 +202,12 @@ def _letters(world: World) -> list[str]:
         letters[record.partition, letter.reason.value] += letter.count
     dropped: Counter[tuple[int, str]] = Counter()
     for stage in world.stages:
-        for partition in range(world.sources if stage.spreads else 0):
-            log = world.log.partition(world.settings.changelog(stage.name), partition)
-            positions = [one.value for one in log.read(0, limit=log.end)[0] if one.key == b"position"]
-            for reason, n in decode_position(positions[-1] or b"").drops.items() if positions else ():
+        positions = [one for one in world.changelog(stage.name) if one.key == b"position" and stage.spreads]
+        for partition, last in {one.partition: one.value for one in positions}.items():
+            for reason, n in decode_position(last or b"").drops.items():
                 dropped[partition, reason] += n
     return [] if +letters == +dropped else [f"I7 dead letters: {+letters} for {+dropped}"]
 
 
-def _records(world: World, inputs: tuple[str, ...], partition: int) -> int:
-    return sum(world.log.partition(world.settings.topic(name), partition).end for name in inputs)
+def _records(world: Evidence, inputs: tuple[str, ...], partition: int) -> int:
+    return sum(world.written(name, partition) for name in inputs)

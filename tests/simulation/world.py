@@ -23,7 +23,7 @@ from streamer.kafka.restore import restore_tasks
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.simulated import SimulatedLog, SimulatedSettings
 from streamer.kafka.stages import Counts, Stage
-from streamer.kafka.tasks import Task
+from streamer.kafka.tasks import Status, Task
 from streamer.kafka.transactions import Ledger
 
 #: How often a worker goes on, a marker is written, an input grows, for each other.
@@ -140,6 +140,14 @@ class World:
         """Committed records of a logical topic."""
         return self.log.visible(self.settings.topic(name))
 
+    def changelog(self, stage: str) -> list[PlainRecord]:
+        """Committed records of a stage's changelog."""
+        return self.log.visible(self.settings.changelog(stage))
+
+    def written(self, name: str, partition: int) -> int:
+        """How many records a partition of an input was given."""
+        return self.log.partition(self.settings.topic(name), partition).end
+
     async def _run(self, feed: list[Fed], faults: int, most: int) -> None:
         feed.reverse()
         for stage in self.stages:
@@ -241,7 +249,8 @@ class World:
     def _has_all(self, task: Task) -> bool:
         logs = [(intake, self.log.partitions[intake.at]) for intake in task.intakes.values()]
         return (
-            task.quiet
+            task.status is Status.READY
+            and task.quiet
             and not task.stage.pending(task.state)
             and all(not intake.rows and intake.reached == log.end == log.stable for intake, log in logs)
         )
