@@ -12,6 +12,7 @@ Dandapanthula, Ramdas 2025, "Multiple testing in multi-stream sequential change 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -39,6 +40,20 @@ def shares(*, whole: int, parts: int, monitors: int, segmented: bool) -> tuple[f
     return 0.5 / whole, 0.5 / max(monitors - whole, 1)
 
 
+def priors(whole: Sequence[float], parts: Sequence[float], *, monitors: int, segmented: bool) -> Floats:
+    """Shares v of all monitors, those of the whole model first, by their prior weights; Σ v <= 1.
+
+    whole, parts: weights of the whole model's monitors and of all others, 1 for an ordinary one; a monitor of weight 2
+    has twice the share of its neighbours, and what they have together is as without weights. monitors, segmented: as
+    for `shares`.
+
+    >>> priors([1.0, 2.0, 1.0], [], monitors=4, segmented=False)
+    array([0.1875, 0.375 , 0.1875])
+    """
+    of_model, of_part = shares(whole=len(whole), parts=len(parts), monitors=monitors, segmented=segmented)
+    return np.concatenate([_weighted(whole, of_model), _weighted(parts, of_part)])
+
+
 def alarms(value: Floats, *, prior: Floats, budget: float, discovered: int = 0) -> tuple[Ints, Floats]:
     """Monitors that alarm on this pane, strongest first, and what each of them had to reach, `A/(k·v)`.
 
@@ -60,3 +75,9 @@ def alarms(value: Floats, *, prior: Floats, budget: float, discovered: int = 0) 
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     k = int(enough[-1]) + 1
     return order[:k], budget / ((discovered + k) * prior[order[:k]])
+
+
+def _weighted(weights: Sequence[float], share: float) -> Floats:
+    given = np.asarray(weights, dtype=np.float64)
+    # Equal weights give the very share: 1/3 and not 3 · (1/3) / 3.
+    return np.full(given.size, share) if np.unique(given).size <= 1 else share * given * given.size / given.sum()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors import budget, evidence, resolve, rules, seasonality, shapes
+from detectors import budget, evidence, resolve, rules, shapes
 from detectors.charts import tempered
 from detectors.results import THE_MODEL, Absorbed, Alarm, Cleared, Look
 from detectors.states import RuleKey, ScopeState
@@ -92,7 +92,8 @@ def judge_rules(
         if found is not None:
             key = (0, one.feature, one.rule)
             words = _words(one, found)
-            hard.setdefault(key, _alarm(scope, key, words, size=found.size, n=found.n, start=start))
+            before = one.limit if one.rule == ROWS else None
+            hard.setdefault(key, _alarm(scope, key, words, size=found.size, n=found.n, start=start, before=before))
             bad.add(key)
     return state._replace(expected=tuple(expected)), hard, bad
 
@@ -158,16 +159,15 @@ def empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tuple[S
     for rule in scope.expected:
         if rule.rule == ROWS and rule.limit > 0:
             key = (0, THE_MODEL, ROWS)
-            hard[key] = _alarm(scope, key, "rows down", size=0.0, n=0, start=start)
+            hard[key] = _alarm(scope, key, "rows down", size=0.0, n=0, start=start, before=rule.limit)
     after = _silent_after(scope, state, start=start, panes=panes)
     if after is not None:
         pane = start + after * pane_ms
         since = state.last_rows if state.last_rows >= 0 else state.begun
         key = (0, THE_MODEL, SILENCE)
-        words = f"no events for {(pane + pane_ms - since) // 1000} s"
-        hard[key] = _alarm(
-            scope, key, SILENCE, size=float(pane + pane_ms - since), n=0, start=pane, onset=since, note=words
-        )
+        normal = float(scope.silence[scope.hours(np.array([pane]))[0]])
+        size = float(pane + pane_ms - since)
+        hard[key] = _alarm(scope, key, SILENCE, size=size, n=0, start=pane, onset=since, before=normal)
     state, alarms, opened = _take_rules(scope, state, hard)
     return state, Decision(alarms=tuple(alarms), opened=opened)
 
@@ -196,7 +196,7 @@ def _silent_after(scope: Scope, state: ScopeState, *, start: int, panes: int) ->
     index = np.arange(looked, dtype=np.int64)
     starts = start + index * pane_ms
     silent = starts + pane_ms - since
-    hours = seasonality.hour_of_week(starts - start + scope.local(start))
+    hours = scope.hours(starts)
     over = (silent >= 2 * pane_ms) & (silent > scope.silence[hours])
     return int(np.argmax(over)) if over.any() else None
 
@@ -374,7 +374,7 @@ def _distribution(
     )
     spec, counts = scope.monitors.specs[m], scope.monitors.counts[m]
     location = found.words.startswith("location")
-    notes = [found.note, scope.notes[m]]
+    before, after = (evidence.medians(spec, counts, found.moved) if location else None) or (found.before, None)
     alarm = Evidence(
         feature=scope.monitored[feature],
         detector="distribution",
@@ -392,13 +392,23 @@ def _distribution(
         effective_n=found.effective_n,
         value=float(tick.value[m]),
         limit=limit,
-        note="; ".join(note for note in notes if note),
+        before=before,
+        after=after,
+        note=scope.notes[m],
     )
     return found, Alarm(view, feature, alarm, Reason.ABOVE_LIMIT, start)
 
 
 def _alarm(
-    scope: Scope, key: RuleKey, words: str, *, size: float, n: int, start: int, onset: int | None = None, note: str = ""
+    scope: Scope,
+    key: RuleKey,
+    words: str,
+    *,
+    size: float,
+    n: int,
+    start: int,
+    onset: int | None = None,
+    before: float | None = None,
 ) -> Alarm:
     view, feature, rule = key
     found = Evidence(
@@ -410,7 +420,7 @@ def _alarm(
         unit=_UNIT.get(rule, "share"),
         onset=start if onset is None else onset,
         n=n,
-        note=note,
+        before=before,
     )
     return Alarm(view, feature, found, Reason.SILENCE if rule == SILENCE else Reason.HARD_RULE, start)
 

@@ -12,19 +12,17 @@ A pane without events moves no chart, clears nothing and counts for no window; i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors import budget, incident, rules, seasonality, states
+from detectors import incident, rules, states
 from detectors.charts import tempered
-from detectors.charts.bets import Bets, build_bets
-from detectors.monitors import DAY_MS, Monitors, learn, main_directions, visible_today
-from detectors.references import Reference
-from detectors.resolve import Watches
+from detectors.frames import Scope, build_scope, with_visible
+from detectors.monitors import DAY_MS
+from detectors.odd_days import OFF
 from detectors.results import (
     DRIFT,
     OK,
@@ -38,8 +36,6 @@ from detectors.results import (
     ScopeResult,
 )
 from detectors.states import ScopeState, save_state
-from schemas.errors import ConfigurationError
-from schemas.layouts import Layout, View
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -64,133 +60,7 @@ __all__ = [
 
 #: `ok` is said up to this share of the limit: there the odds of a change are about one in ten.
 _OK_BELOW = 0.1
-_WEEK_MS = 7 * DAY_MS
-_QUARTER_MS = 900_000
 _ZERO = np.zeros(1, np.int64)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Scope:
-    """Frozen tables of a model under one layout.
-
-    features: the monitored ones, then others that a rule names; `Alarm.feature` is an index into it.
-    notes (views × monitored,): what a reader must know of a monitor, "" for nothing. budget: A in panes; prior (M,):
-    the monitors' shares v; paging (M,): may alarm. main, upward: see `main_directions`; main_deff (M,).
-    limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week.
-    """
-
-    layout: Layout
-    reference: Reference
-    views: tuple[View, ...]
-    features: tuple[str, ...]
-    monitored: tuple[str, ...]
-    monitors: Monitors
-    bets: Bets
-    budget: float
-    prior: Floats
-    paging: npt.NDArray[np.bool_]
-    main: Ints
-    upward: Ints
-    main_deff: Floats
-    limit: Floats
-    expected: tuple[rules.Expected, ...]
-    silence: Floats
-    blocks: tuple[states.Block, ...]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes of all monitors, views outermost."""
-        return self.monitors.notes
-
-    def start(self) -> ScopeState:
-        """State before the first pane."""
-        size, views = self.bets.monitors, len(self.views)
-        state = ScopeState(
-            charts=tempered.Charts.start(self.bets.size),
-            member=np.zeros(size, dtype=bool),
-            watches=Watches.none(),
-            carried=np.zeros((2, 2, size), np.int64),
-            blocks=self.blocks,
-            day_n=np.zeros(views, np.int64),
-            day_panes=np.zeros(views, np.int64),
-            typical_n=self.monitors.typical_n,
-            typical_panes=self.monitors.typical_panes,
-            visible=np.zeros(size),
-            visible_panes=np.zeros(size),
-            met={},
-            expected=((0, 0),) * len(self.expected),
-        )
-        return _with_visible(self, state)
-
-    def mu(self, start: int) -> Floats:
-        """The profile's mean over the pane that starts at `start` ms, in multiples of 2**-20. (directions,)."""
-        hours, weights = _profile_weights(self.local(start) % _WEEK_MS, self.layout.pane_ms)
-        rows = self.bets.profile[hours]
-        found = weights[0] * rows[0]
-        for weight, row in zip(weights[1:], rows[1:], strict=True):
-            found = found + weight * row
-        return np.asarray(np.rint(np.ldexp(found, 20)) * 2.0**-20)
-
-    def local(self, start: int) -> int:
-        """Local time, ms, on the clock of the reference's profile."""
-        offset = _offset(
-            start // _QUARTER_MS,
-            timezone=self.layout.timezone,
-            reference_timezone=self.reference.timezone,
-            middle=self.reference.middle,
-        )
-        return start + offset
-
-
-def build_scope(reference: Reference, layout: Layout) -> Scope:
-    """Tables of a layout; cache the result, it costs milliseconds per hundred monitors.
-
-    `ConfigurationError` when a monitored feature is not in the reference, or the views do not begin with the model.
-    """
-    if not layout.views or layout.views[0] != View():
-        raise ConfigurationError("the first view must be the whole model", path=f"{layout.model}.views")
-    known = {spec.name for spec in reference.specs}
-    unknown = [name for name in layout.monitored if name not in known]
-    if unknown:
-        raise ConfigurationError(f"the reference has no feature {unknown[0]!r}", path=f"{layout.model}.monitored")
-    monitors = learn(reference, layout)
-    whole, parts = len(layout.monitored), (len(layout.views) - 1) * len(layout.monitored)
-    segmented = bool(parts or layout.segments)
-    of_model, of_part = budget.shares(whole=whole, parts=parts, monitors=layout.monitors, segmented=segmented)
-    prior = np.concatenate([np.full(whole, of_model), np.full(parts, of_part)])
-    bets = build_bets(
-        monitors.learned,
-        tolerance=layout.tolerance,
-        strict=layout.strict,
-        budget=layout.budget_panes,
-        prior=prior,
-        struck=whole * len({view.column for view in layout.views}),
-    )
-    main, upward = main_directions(bets, monitors.learned)
-    rated = [e.feature for e in layout.expect if e.feature in known and e.feature not in layout.monitored]
-    features = (*layout.monitored, *dict.fromkeys(rated))
-    silence = rules.silence_limits(reference.gaps, days=reference.days, rows=reference.n)
-    return Scope(
-        layout=layout,
-        reference=reference,
-        views=layout.views,
-        features=features,
-        monitored=layout.monitored,
-        monitors=monitors,
-        bets=bets,
-        budget=layout.budget_panes,
-        prior=prior,
-        paging=(np.diff(bets.bet_start) > 0) & (not reference.provisional or layout.page_provisional),
-        main=main,
-        upward=upward,
-        main_deff=bets.deff[np.maximum(main, 0)] if bets.deff.size else np.ones(main.size),
-        limit=layout.budget_panes / prior,
-        expected=rules.expectations(
-            layout.expect, specs=reference.specs, slices=reference.table.features, features=features
-        ),
-        silence=silence,
-        blocks=states.blocks_of(bets),
-    )
 
 
 def update(
@@ -205,6 +75,8 @@ def update(
     if not counts[0, 0]:
         return skip_empty(scope, state, start=start, panes=1)
     layout = scope.layout
+    if scope.off(np.array([start]))[0]:
+        return _day_off(scope, state, start=start, counts=counts)
     state = _today(scope, state, start=start, rows=counts[:, 0])
     end, pane = start + layout.pane_ms, _number(scope, state, start)
     flat = np.concatenate((counts.ravel(), _ZERO))
@@ -225,7 +97,16 @@ def skip_empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tu
     if state.begun < 0:
         state = state._replace(begun=start)
     end = start + panes * scope.layout.pane_ms
-    state, verdict = incident.empty(scope, state, start=start, panes=panes)
+    alarms: list[Alarm] = []
+    opened = False
+    for first, count, off in _runs(scope, start, panes):
+        if off:
+            state = state._replace(last_rows=first + count * scope.layout.pane_ms)
+            continue
+        state, found = incident.empty(scope, state, start=first, panes=count)
+        alarms += found.alarms
+        opened = opened or found.opened
+    verdict = incident.Decision(alarms=tuple(alarms), opened=opened)
     value = tempered.evidence_of(scope.bets, state.charts.r)
     n = np.zeros(scope.bets.monitors, np.int64)
     return state, _result(scope, state, start=start, end=end, n=n, value=value, verdict=verdict)
@@ -235,12 +116,41 @@ def quiet_panes(scope: Scope, state: ScopeState, *, start: int, panes: int) -> i
     """How many of the next `panes` empty panes change nothing: the one after them raises an alarm (silence, rows)."""
     if state.begun < 0:
         state = state._replace(begun=start)
-    return incident.quiet(scope, state, start=start, panes=panes)
+    quiet = 0
+    for first, count, off in _runs(scope, start, panes):
+        found = count if off else incident.quiet(scope, state, start=first, panes=count)
+        quiet += found
+        if found < count:
+            break
+        if off:
+            state = state._replace(last_rows=first + count * scope.layout.pane_ms)
+    return quiet
 
 
 def load_state(scope: Scope, blocks: dict[str, bytes]) -> ScopeState:
     """State from all its blocks, to the bit; `FormatError` when of a newer format, damaged or of another layout."""
-    return _with_visible(scope, states.load_state(scope.start(), blocks))
+    return with_visible(scope, states.load_state(scope.start(), blocks))
+
+
+def _runs(scope: Scope, start: int, panes: int) -> list[tuple[int, int, bool]]:
+    """Runs of empty panes that are of days off, or are not: (start of the first, how many, off)."""
+    pane_ms = scope.layout.pane_ms
+    if OFF not in scope.odd.days.values():
+        return [(start, panes, False)]
+    off = scope.off(start + np.arange(panes, dtype=np.int64) * pane_ms)
+    cuts = [0, *(np.flatnonzero(np.diff(off)) + 1).tolist(), panes]
+    return [(start + a * pane_ms, b - a, bool(off[a])) for a, b in pairwise(cuts)]
+
+
+def _day_off(scope: Scope, state: ScopeState, *, start: int, counts: Ints) -> tuple[ScopeState, ScopeResult]:
+    """A pane of a day off: shown, with its events, and nothing moves; silence is counted from its end."""
+    end = start + scope.layout.pane_ms
+    state = state._replace(begun=start if state.begun < 0 else state.begun, last_rows=end)
+    flat = np.concatenate((counts.ravel(), _ZERO))
+    n = np.add.reduceat(flat, scope.bets.edges)[::2] if scope.bets.edges.size else np.zeros(0, np.int64)
+    value = tempered.evidence_of(scope.bets, state.charts.r)
+    quiet = incident.Decision()
+    return state, _result(scope, state, start=start, end=end, n=n, value=value, verdict=quiet, judged=False)
 
 
 def _number(scope: Scope, state: ScopeState, start: int) -> int:
@@ -259,20 +169,7 @@ def _today(scope: Scope, state: ScopeState, *, start: int, rows: Ints) -> ScopeS
     if not whole:
         return changed
     typical_n, typical_panes = state.day_n.astype(float), state.day_panes.astype(float)
-    return _with_visible(scope, changed._replace(typical_n=typical_n, typical_panes=typical_panes))
-
-
-def _with_visible(scope: Scope, state: ScopeState) -> ScopeState:
-    features = len(scope.monitored)
-    visible, panes = visible_today(
-        scope.bets,
-        main=scope.main,
-        upward=scope.upward,
-        limit=scope.limit,
-        n_day=np.repeat(state.typical_n, features),
-        panes=np.repeat(state.typical_panes, features),
-    )
-    return state._replace(visible=visible, visible_panes=panes)
+    return with_visible(scope, changed._replace(typical_n=typical_n, typical_panes=typical_panes))
 
 
 def _result(
@@ -284,10 +181,11 @@ def _result(
     n: Ints,
     value: Floats,
     verdict: incident.Decision,
+    judged: bool = True,
 ) -> ScopeResult:
     shape = (len(scope.views), len(scope.monitored))
     limit = scope.limit
-    calm = scope.paging & (n > 0) & np.isfinite(state.visible) & (value <= _OK_BELOW * limit)
+    calm = judged & scope.paging & (n > 0) & np.isfinite(state.visible) & (value <= _OK_BELOW * limit)
     status = np.where(calm, np.int8(OK), np.int8(UNDECIDED))
     if state.open:
         within = incident.within(scope, state)
@@ -310,17 +208,3 @@ def _result(
         resolved=verdict.resolved,
         looks=verdict.looks,
     )
-
-
-@lru_cache(maxsize=8192)
-def _profile_weights(local: int, pane_ms: int) -> tuple[Ints, tuple[float, ...]]:
-    weights = seasonality.pane_weights(local, pane_ms)
-    hours = np.flatnonzero(weights)
-    return hours, tuple(weights[hours].tolist())
-
-
-@lru_cache(maxsize=8192)
-def _offset(quarter: int, *, timezone: str, reference_timezone: str, middle: int) -> int:
-    at = np.array([quarter * _QUARTER_MS], dtype=np.int64)
-    local = seasonality.reference_local_ms(at, timezone=timezone, reference_timezone=reference_timezone, middle=middle)
-    return int(local[0] - at[0])

@@ -110,11 +110,21 @@ def pane_weights(local_start: int, pane_ms: int) -> Floats:
     >>> pane_weights(4 * DAY, HOUR).nonzero()[0], pane_weights(4 * DAY, 24 * HOUR).sum().round(9)
     (array([0]), np.float64(1.0))
     """
+    return weights_at(pane_middles(local_start, pane_ms))
+
+
+def pane_middles(local_start: int, pane_ms: int) -> Ints:
+    """Middles of the parts that a pane's mean is taken over: itself up to an hour, else its quarters of an hour."""
     parts = 1 if pane_ms <= HOUR else min(-(-pane_ms // _QUARTER), 4 * WEEK_HOURS)
-    middles = local_start + (2 * np.arange(parts, dtype=np.int64) + 1) * pane_ms // (2 * parts)
-    before, after, weight = circle(middles)
+    middles: Ints = local_start + (2 * np.arange(parts, dtype=np.int64) + 1) * pane_ms // (2 * parts)
+    return middles
+
+
+def weights_at(local: Ints) -> Floats:
+    """Weights (168,) by which a profile gives its mean over local times."""
+    before, after, weight = circle(local)
     weights = np.bincount(before, 1.0 - weight, WEEK_HOURS) + np.bincount(after, weight, WEEK_HOURS)
-    spread: Floats = weights / parts
+    spread: Floats = weights / local.size
     return spread
 
 

@@ -47,7 +47,8 @@ class ScopeState(NamedTuple):
     open, opened_at: the incident, -1 when none; cooldown_until: alarms before it (ms) open nothing. member (M,):
     monitors that are in the incident by their chart; watches: what must calm down before they clear; met: rules in
     the incident, with the panes in which each has been met again. begun: start of the first pane, which has number 1.
-    last_rows: end of the last pane with events. carried (2, 2, M), expected: events that rules have not judged yet.
+    last_rows: end of the last pane with events, or of a day off. carried (2, 2, M), expected: events that rules have
+    not judged yet.
     day, day_n, day_panes: today's events and non-empty panes per view (V,); typical_n, typical_panes: a whole day's.
     visible, visible_panes (V × F,): follow from those; not saved, nor are the blocks, which follow from the scope.
     trails: how the members' changes have gone on since their first alarms.

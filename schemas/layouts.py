@@ -99,6 +99,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     monitors: M, the configured number of monitors (views × monitored, capacity included).
     false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
     partition: the partition of `profiles` that carries the model.
+    calendar: date in `timezone` -> the weekday that it goes like, or `off`. weights: features' prior weights, 1 others.
     horizon_ms: how long after its prediction an outcome counts; 0: outcomes are not joined. outcome_pane_ms: the bucket
     of prediction time of outcomes; maturity_ms: how long after its end charts take it.
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
@@ -145,6 +146,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     early_outcome_wait_ms: int = 600_000
     positive: str = ""
     page_when: Condition | None = None
+    calendar: dict[str, str] = {}
+    weights: dict[str, float] = {}
 
     @property
     def id(self) -> str:

@@ -33,6 +33,7 @@ def warnings_of(
         reference = references[name]
         yield from _of_reference(loaded, name, layout, reference)
         yield from _of_shadow(loaded, name, layout, reference)
+        yield from _of_calendar(loaded, name, layout, reference)
         yield from _of_panes(loaded, name, layout, reference)
         yield from _of_budget(loaded, name, layout, reference)
 
@@ -78,6 +79,17 @@ def _of_shadow(loaded: Loaded, name: str, layout: Layout, reference: Reference) 
     settings = f" (that was at {'; '.join(others)}: build it anew with these to see)" if others else ""
     said = "; ".join(line.strip() for line in words_of(shadow))
     yield loaded.fault("models", name, "false_alarms", message=said + settings)
+
+
+def _of_calendar(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    moved = [date for date, word in layout.calendar.items() if word != "off"]
+    features = [of_view.features[f] for of_view in reference.views.values() for f in layout.monitored]
+    weeks = [one.profile.reshape(7, 24, -1) for one in features]
+    if moved and not any(np.ptp(week, axis=0).any() for week in weeks):
+        yield loaded.fault(
+            "models", name, "calendar", moved[0],
+            message="the reference knows no weekdays (ten days are needed): every day goes like every other",
+        )  # fmt: skip
 
 
 def _of_panes(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import zoneinfo
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, WithJsonSchema
@@ -87,11 +88,23 @@ def _level(value: object) -> object:
     return level_text(value) if isinstance(value, bool | int | float) else value
 
 
+def _date(text: str) -> str:
+    try:
+        known = datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("must be a date such as 2025-12-25")
+    return text
+
+
 Int: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict()]
 Flag: TypeAlias = Annotated[bool, Strict()]
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
+Date: TypeAlias = Annotated[str, AfterValidator(_date)]
+DayWord: TypeAlias = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "off"]
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 Server: TypeAlias = Annotated[str, AfterValidator(_server)]
 #: A class as outcomes name it: `1` and `true` may stand without quotes.

@@ -49,7 +49,8 @@ class Panes(Section):
 class Recipe(Section):
     """How one feature is drawn. daily: amplitude, in its sd, of a sine over the day, highest at noon UTC.
 
-    ar: rows resemble their neighbours, with this correlation. missing: share of nothing.
+    weekend: added on Saturdays and Sundays, UTC, in sd. ar: rows resemble their neighbours, with this correlation.
+    missing: share of nothing.
     """
 
     normal: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
@@ -57,6 +58,7 @@ class Recipe(Section):
     uniform: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
     levels: dict[str, Number] | None = None
     daily: Number = 0.0
+    weekend: Number = 0.0
     ar: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     missing: Share = 0.0
 
@@ -161,6 +163,7 @@ def _column(
         levels[_missing(recipe, changes, size, rng)] = None
         return levels
     z = _standard(recipe, size, rng) + recipe.daily * -np.cos(2 * np.pi * (ts % DAY_MS) / DAY_MS)
+    z += recipe.weekend * ((ts // DAY_MS + 3) % 7 >= 5)
     for change, rows in changes:
         z = np.where(rows, z * change.scale + change.shift, z)
     values: Column = _scaled(recipe, z)

@@ -46,6 +46,13 @@ def test_a_layout_says_what_the_file_says(tmp_path: Path) -> None:
     assert (layout.views, layout.monitored, layout.monitors) == ((View(),), ("age", "country"), 2)
 
 
+def test_a_calendar_and_weights_are_part_of_the_layout(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path, "    calendar: {2025-12-26: off, 2025-12-25: sunday}\n    weights: {age: 2}\n")
+    assert list(layout.calendar.items()) == [("2025-12-25", "sunday"), ("2025-12-26", "off")]
+    assert layout.weights == {"age": 2.0}
+    assert layout.id != layout_of(tmp_path, "").id
+
+
 @pytest.mark.parametrize(
     ("more", "horizon", "maturity", "pane"),
     [
@@ -75,6 +82,7 @@ def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
         ("    outcomes: {}\n", "tripline.yaml:5: models.m.outcomes: are for predictions; this is a feature set"),
         ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
         ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),
+        ("    weights: {agee: 2}\n", "tripline.yaml:5: models.m.weights.agee: is not in the reference, did you mean"),
         ("    false_alarms: 1 per 5h\n", "tripline.yaml:5: models.m.false_alarms: must be at most one in ten panes"),
     ],
 )

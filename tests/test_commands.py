@@ -195,6 +195,12 @@ def test_check_warns_and_ends_with_zero(tripline: Run, tmp_path: Path) -> None:
     } <= found
 
 
+def test_check_says_that_a_calendar_without_weekdays_changes_nothing(tripline: Run, tmp_path: Path) -> None:
+    write_reference(tmp_path, days=8)
+    (tmp_path / "tripline.yaml").write_text(FILE + "    calendar: {2025-12-25: sunday}\n")
+    assert "models.m.calendar.2025-12-25: warning: the reference knows no weekdays" in tripline("check").out
+
+
 def test_check_says_what_a_day_would_not_show(tripline: Run, tmp_path: Path) -> None:
     (tmp_path / "tripline.yaml").write_text(FILE + "    tolerance: 0.02\n")
     ran = tripline("check")

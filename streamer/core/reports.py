@@ -42,11 +42,13 @@ def window_report(
     views: tuple[Ints, Ints] | None = None,
     result: ScopeResult | None = None,
     episode: Episode | None = None,
+    marked: int = 0,
 ) -> WindowReport:
     """The report on `[start, end)` ms; late events are in its figures, not in its verdicts.
 
     views: counts and extremes of the events on time by view, when they are known already. result: what the charts
     said at the close; a revision has none, as charts never go back. episode: the incident that is open after it.
+    marked: incidents marked false within the budget's time.
     """
     all_events = merged(on_time, late)
     if views is None or late.slots:
@@ -68,7 +70,9 @@ def window_report(
         quantiles=_quantiles(form, total),
         rates=_rates(form, total),
         provisional=bool(form.reference.provisional),
-        findings=_findings(extras),
+        findings=[*form.scope.odd_words(start, end), *_findings(extras)],
+        false_alarms_spent=marked,
+        false_alarms_stated=form.layout.false_alarms,
     )
 
 

@@ -1,0 +1,223 @@
+"""The frozen tables of one model under one layout: what its monitors share, and the mean of every pane to come.
+
+A scope is a value that a layout and a reference fix; what changes from pane to pane is `states.ScopeState`, and how is
+`scopes`. The mean of a direction over a pane is its profile at the pane's local time; days that a calendar names take
+another day's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors import budget, rules, seasonality, states
+from detectors.charts import tempered
+from detectors.charts.bets import Bets, build_bets
+from detectors.monitors import DAY_MS, Monitors, learn, main_directions, visible_today
+from detectors.odd_days import OFF, OddDays
+from detectors.references import Reference
+from detectors.resolve import Watches
+from detectors.states import ScopeState
+from schemas.errors import ConfigurationError
+from schemas.layouts import Layout, View
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+_WEEK_MS = 7 * DAY_MS
+_QUARTER_MS = 900_000
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scope:
+    """Frozen tables of a model under one layout.
+
+    features: the monitored ones, then others that a rule names; `Alarm.feature` is an index into it.
+    notes (views × monitored,): what a reader must know of a monitor, "" for nothing. budget: A in panes; prior (M,):
+    the monitors' shares v; paging (M,): may alarm. main, upward: see `main_directions`; main_deff (M,).
+    limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week.
+    """
+
+    layout: Layout
+    reference: Reference
+    views: tuple[View, ...]
+    features: tuple[str, ...]
+    monitored: tuple[str, ...]
+    monitors: Monitors
+    bets: Bets
+    budget: float
+    prior: Floats
+    paging: npt.NDArray[np.bool_]
+    main: Ints
+    upward: Ints
+    main_deff: Floats
+    limit: Floats
+    expected: tuple[rules.Expected, ...]
+    silence: Floats
+    blocks: tuple[states.Block, ...]
+    odd: OddDays
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of all monitors, views outermost."""
+        return self.monitors.notes
+
+    def start(self) -> ScopeState:
+        """State before the first pane."""
+        size, views = self.bets.monitors, len(self.views)
+        state = ScopeState(
+            charts=tempered.Charts.start(self.bets.size),
+            member=np.zeros(size, dtype=bool),
+            watches=Watches.none(),
+            carried=np.zeros((2, 2, size), np.int64),
+            blocks=self.blocks,
+            day_n=np.zeros(views, np.int64),
+            day_panes=np.zeros(views, np.int64),
+            typical_n=self.monitors.typical_n,
+            typical_panes=self.monitors.typical_panes,
+            visible=np.zeros(size),
+            visible_panes=np.zeros(size),
+            met={},
+            expected=((0, 0),) * len(self.expected),
+        )
+        return with_visible(self, state)
+
+    def mu(self, start: int) -> Floats:
+        """The profile's mean over the pane that starts at `start` ms, in multiples of 2**-20. (directions,)."""
+        local, pane_ms = self.local(start), self.layout.pane_ms
+        hours, weights = self._odd_weights(start) or _profile_weights(local % _WEEK_MS, pane_ms)
+        rows = self.bets.profile[hours]
+        found = weights[0] * rows[0]
+        for weight, row in zip(weights[1:], rows[1:], strict=True):
+            found = found + weight * row
+        return np.asarray(np.rint(np.ldexp(found, 20)) * 2.0**-20)
+
+    def local(self, start: int) -> int:
+        """Local time, ms, on the clock of the reference's profile."""
+        offset = _offset(
+            start // _QUARTER_MS,
+            timezone=self.layout.timezone,
+            reference_timezone=self.reference.timezone,
+            middle=self.reference.middle,
+        )
+        return start + offset
+
+    def hours(self, starts: Ints) -> Ints:
+        """Hour of the week of the profile's clock in which panes start, a run from the first on; odd days moved."""
+        local = starts - starts[0] + self.local(int(starts[0]))
+        if self.odd:
+            dates = seasonality.local_ms(starts, timezone=self.layout.timezone)
+            local = local + self.odd.moved(dates) - dates
+        return seasonality.hour_of_week(local)
+
+    def off(self, starts: Ints) -> npt.NDArray[np.bool_]:
+        """Panes on days off, by their middle: nothing is judged in them. (n,)."""
+        if OFF not in self.odd.days.values():
+            return np.zeros(starts.size, dtype=bool)
+        return self.odd.off(seasonality.local_ms(starts + self.layout.pane_ms // 2, timezone=self.layout.timezone))
+
+    def odd_words(self, start: int, end: int) -> list[str]:
+        """What a reader must know of the days in [start, end) ms."""
+        if not self.odd:
+            return []
+        begin, last = seasonality.local_ms(np.array([start, end - 1]), timezone=self.layout.timezone).tolist()
+        return self.odd.in_words(begin, last + 1)
+
+    def _odd_weights(self, start: int) -> tuple[Ints, tuple[float, ...]] | None:
+        """Weights of the profile's hours over a pane that touches an odd day; None for all others."""
+        if not self.odd:
+            return None
+        pane_ms = self.layout.pane_ms
+        dates = int(seasonality.local_ms(np.array([start]), timezone=self.layout.timezone)[0])
+        if not self.odd.near(dates, dates + pane_ms):
+            return None
+        middles = seasonality.pane_middles(dates, pane_ms)
+        return _filled(seasonality.weights_at(self.odd.moved(middles, clock=self.local(start) - dates)))
+
+
+def build_scope(reference: Reference, layout: Layout) -> Scope:
+    """Tables of a layout; cache the result, it costs milliseconds per hundred monitors.
+
+    `ConfigurationError` when a monitored feature is not in the reference, or the views do not begin with the model.
+    """
+    if not layout.views or layout.views[0] != View():
+        raise ConfigurationError("the first view must be the whole model", path=f"{layout.model}.views")
+    known = {spec.name for spec in reference.specs}
+    unknown = [name for name in layout.monitored if name not in known]
+    if unknown:
+        raise ConfigurationError(f"the reference has no feature {unknown[0]!r}", path=f"{layout.model}.monitored")
+    monitors = learn(reference, layout)
+    whole, parts = len(layout.monitored), (len(layout.views) - 1) * len(layout.monitored)
+    segmented = bool(parts or layout.segments)
+    weights = [layout.weights.get(name, 1.0) for name in layout.monitored]
+    of_views = weights * (len(layout.views) - 1)
+    prior = budget.priors(weights, of_views, monitors=layout.monitors, segmented=segmented)
+    bets = build_bets(
+        monitors.learned,
+        tolerance=layout.tolerance,
+        strict=layout.strict,
+        budget=layout.budget_panes,
+        prior=prior,
+        struck=whole * len({view.column for view in layout.views}),
+    )
+    main, upward = main_directions(bets, monitors.learned)
+    rated = [e.feature for e in layout.expect if e.feature in known and e.feature not in layout.monitored]
+    features = (*layout.monitored, *dict.fromkeys(rated))
+    silence = rules.silence_limits(reference.gaps, days=reference.days, rows=reference.n)
+    return Scope(
+        layout=layout,
+        reference=reference,
+        views=layout.views,
+        features=features,
+        monitored=layout.monitored,
+        monitors=monitors,
+        bets=bets,
+        budget=layout.budget_panes,
+        prior=prior,
+        paging=(np.diff(bets.bet_start) > 0) & (not reference.provisional or layout.page_provisional),
+        main=main,
+        upward=upward,
+        main_deff=bets.deff[np.maximum(main, 0)] if bets.deff.size else np.ones(main.size),
+        limit=layout.budget_panes / prior,
+        expected=rules.expectations(
+            layout.expect, specs=reference.specs, slices=reference.table.features, features=features
+        ),
+        silence=silence,
+        blocks=states.blocks_of(bets),
+        odd=OddDays(layout.calendar),
+    )
+
+
+def with_visible(scope: Scope, state: ScopeState) -> ScopeState:
+    """The state with the smallest visible change of its typical day."""
+    features = len(scope.monitored)
+    visible, panes = visible_today(
+        scope.bets,
+        main=scope.main,
+        upward=scope.upward,
+        limit=scope.limit,
+        n_day=np.repeat(state.typical_n, features),
+        panes=np.repeat(state.typical_panes, features),
+    )
+    return state._replace(visible=visible, visible_panes=panes)
+
+
+@lru_cache(maxsize=8192)
+def _profile_weights(local: int, pane_ms: int) -> tuple[Ints, tuple[float, ...]]:
+    return _filled(seasonality.pane_weights(local, pane_ms))
+
+
+def _filled(weights: Floats) -> tuple[Ints, tuple[float, ...]]:
+    hours = np.flatnonzero(weights)
+    return hours, tuple(weights[hours].tolist())
+
+
+@lru_cache(maxsize=8192)
+def _offset(quarter: int, *, timezone: str, reference_timezone: str, middle: int) -> int:
+    at = np.array([quarter * _QUARTER_MS], dtype=np.int64)
+    local = seasonality.reference_local_ms(at, timezone=timezone, reference_timezone=reference_timezone, middle=middle)
+    return int(local[0] - at[0])
