@@ -37,6 +37,7 @@ class Finding:
     """One alarm in numbers. direction, winner: flat indices; onset, low, high: pane numbers; words: `location up`.
 
     moved: signed size in sd of the direction, what the resolve rule watches; winner_moved: the same of the winner.
+    before: the share in the reference, of a level or of a rare kind.
     """
 
     words: str
@@ -53,7 +54,7 @@ class Finding:
     onset_high: int
     n: int
     effective_n: float
-    note: str = ""
+    before: float | None = None
 
 
 def find(
@@ -77,7 +78,7 @@ def find(
     deff = float(bets.deff[direction])
     width = _half_width(deff=deff, n=n, panes=pane - (int(charts.since[named]) or pane))
     name = learned.names[local]
-    size, low, high, unit, note = moved, moved - width, moved + width, "sd", ""
+    size, low, high, unit, expected = moved, moved - width, moved + width, "sd", None
     if learned.kinds[local] != "shape":
         step = max(1, (pane - onset + 1) // _SAMPLES)
         mu = float(np.mean([profile(at)[direction] for at in range(onset, pane + 1, step)]))
@@ -85,7 +86,6 @@ def find(
         size = share(learned, local, mu=mu, moved=moved)
         width *= (size * (1.0 - size)) ** 0.5
         low, high, unit = max(0.0, size - width), min(1.0, size + width), "share"
-        note = f"share {expected:.4g} in the reference"
     winner_n = max(float(charts.events[best]), 1.0)
     return Finding(
         words=f"{name} {'up' if moved >= 0 else 'down'}",
@@ -102,7 +102,7 @@ def find(
         onset_high=max(onset, min(int(charts.latest[best]), pane)),
         n=int(n),
         effective_n=n / deff,
-        note=note,
+        before=expected,
     )
 
 
@@ -124,6 +124,36 @@ def raw_shift(spec: FeatureSpec, counts: Ints, moved: float) -> float | None:
     >>> round(raw_shift(spec, np.array([16, 34, 34, 16, 0, 0, 0, 0]), 0.5), 2)
     0.5
     """
+    found = _quantiles(spec, counts)
+    if found is None:
+        return None
+    (z_edges, x_edges, p), standard = found, NormalDist()
+    middle = np.array([standard.inv_cdf(float(share)) for share in np.clip(np.cumsum(p) - p / 2, 1e-3, 1 - 1e-3)])
+    before, after = np.interp(middle, z_edges, x_edges), np.interp(middle + moved, z_edges, x_edges)
+    return float(np.sum(p * (after - before)))
+
+
+def medians(spec: FeatureSpec, counts: Ints, moved: float) -> tuple[float, float] | None:
+    """The reference's median in the feature's own unit, and what a move of `moved` normal-score sd makes of it.
+
+    counts: (columns,) of the reference. None when the feature has a single value. The second is what it is when all
+    values moved alike, so say `about`.
+
+    >>> spec = FeatureSpec(name="x", kind="numeric", edges=(-1.0, 0.0, 1.0), low=-3.0, high=3.0)
+    >>> before, after = medians(spec, np.array([16, 34, 34, 16, 0, 0, 0, 0]), 0.5)
+    >>> round(before, 2), round(after, 2)
+    (0.0, 0.5)
+    """
+    found = _quantiles(spec, counts)
+    if found is None:
+        return None
+    z_edges, x_edges, _ = found
+    before, after = np.interp([0.0, moved], z_edges, x_edges)
+    return float(before), float(after)
+
+
+def _quantiles(spec: FeatureSpec, counts: Ints) -> tuple[Floats, Floats, Floats] | None:
+    """Normal scores of the ends of the value bins, the values there, and the shares of the bins."""
     inside = counts[: spec.value_bins].astype(float)
     if inside.sum() == 0 or spec.low == spec.high:
         return None
@@ -131,10 +161,7 @@ def raw_shift(spec: FeatureSpec, counts: Ints, moved: float) -> float | None:
     standard = NormalDist()
     upto = np.clip(np.cumsum(p), 1e-3, 1.0 - 1e-3)
     z_edges = np.array([standard.inv_cdf(1e-3), *(standard.inv_cdf(float(share)) for share in upto)])
-    x_edges = np.array([spec.low, *spec.edges, spec.high])
-    middle = np.array([standard.inv_cdf(float(share)) for share in np.clip(np.cumsum(p) - p / 2, 1e-3, 1 - 1e-3)])
-    before, after = np.interp(middle, z_edges, x_edges), np.interp(middle + moved, z_edges, x_edges)
-    return float(np.sum(p * (after - before)))
+    return z_edges, np.array([spec.low, *spec.edges, spec.high]), p
 
 
 def _half_width(*, deff: float, n: float, panes: int) -> float:

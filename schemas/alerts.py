@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -40,6 +41,8 @@ class Reason(StrEnum):
     GAP_ACCEPTED = "gap_accepted"
     PAGE_WHEN_MET = "page_when_met"
     PAGE_WHEN_NOT_MET = "page_when_not_met"
+    MARKED_FALSE = "marked_false"
+    MARKED_TRUE = "marked_true"
     LAYOUT_IN_FORCE = "layout_in_force"
 
 
@@ -48,7 +51,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     detector: `distribution`, or a hard rule: `missing`, `range`, `required`, `levels`, `rows`, `silence`.
     direction: `location up`, `scale down`, `missing up`, `level FR up`, … size: in `unit` (`sd`, `share`, `ms`), with
-    its interval; raw_size: the same in the feature's own unit where that is known. onset: start (ms) of the first
+    its interval; raw_size: the same in the feature's own unit where that is known. before: what it was in the
+    reference: the share; of a location the median in the feature's own unit, and `after` about what it is now; the
+    longest normal silence (ms); the rows that are expected. onset: start (ms) of the first
     pane of the change, between onset_low and onset_high. value: evidence w·R; limit: A.
     shape: how the change has gone on since: `step` (it stands), `ramp` (it has grown), `block` (it has passed), "": too
     early to say; size_now: over the last panes when that was said, in `unit`.
@@ -63,6 +68,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_high: float | None = None
     unit: str = "sd"
     raw_size: float | None = None
+    before: float | None = None
+    after: float | None = None
     onset: int | None = None
     onset_low: int | None = None
     onset_high: int | None = None
@@ -96,7 +103,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All alerts of one (model, version) that are open together. Key on Kafka: `model|version`; compacted.
 
     evidence: ranked, the strongest first. sequence: counts this incident's records. old_news: recorded, not posted.
-    note: `page_when` has not held yet: recorded, not posted.
+    note: `page_when` has not held yet: recorded, not posted. false_alarms_spent: incidents of the model that people
+    marked false within its budget's time; false_alarms_stated: how many the budget allows in it.
     """
 
     id: str
@@ -118,6 +126,23 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str = ""
     old_news: bool = False
     note: bool = False
+    false_alarms_spent: int = 0
+    false_alarms_stated: float = 0.0
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's word on an incident, on the `control` topic under `mark|<incident id>`; the last one counts.
+
+    word: `false`, nothing had changed, or `true`. at: wall clock, ms. opened_at: event time of the incident's opening.
+    """
+
+    incident: str
+    model: str
+    word: Literal["false", "true"]
+    by: str
+    at: int
+    opened_at: int
+    reason: str = ""
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -107,8 +107,8 @@ def learn(
         for part in with_progress(parts, what=what, total=table.total) if progress else parts:
             take(part.rows)
     for column, met in table.tally.words.items():
-        texts = f"{met.count:,} text{'s' * (met.count != 1)}"
-        words = f"{column}: {texts} among its numbers, counted as missing, the first in row {met.place:,}: {met.value!r}"
+        texts = f"{met.count:,} text{'s' * (met.count != 1)} among its numbers, counted as missing"
+        words = f"{column}: {texts}, the first in row {met.place:,}: {met.value!r}"
         builder.remark(Finding("wrong_type", column, words))
     reference = builder.finish()
     if replayed_under is None:

@@ -94,4 +94,4 @@ def nine_digits(evidence: Evidence) -> Evidence:
     return msgspec.structs.replace(evidence, **floats)
 
 
-_FLOATS = ("size", "size_low", "size_high", "raw_size", "effective_n", "value", "limit", "size_now")
+_FLOATS = ("size", "size_low", "size_high", "raw_size", "before", "after", "effective_n", "value", "limit", "size_now")

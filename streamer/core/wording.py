@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -19,19 +20,30 @@ _MOVED = {
     "skew": ("the skew of {feature} rose", "the skew of {feature} fell"),
     "tails": ("the tails of {feature} grew", "the tails of {feature} shrank"),
     "missing": ("missing values of {feature} rose", "missing values of {feature} fell"),
-    "unseen": ("unseen levels of {feature} rose", "unseen levels of {feature} fell"),
-    "below": ("values of {feature} below the reference rose", "values of {feature} below the reference fell"),
-    "above": ("values of {feature} above the reference rose", "values of {feature} above the reference fell"),
-    "non_finite": ("non-finite values of {feature} rose", "non-finite values of {feature} fell"),
+    "unseen": (
+        "levels of {feature} that the reference lacks rose",
+        "levels of {feature} that the reference lacks fell",
+    ),
+    "below": ("values of {feature} below the reference's range rose", "values of {feature} below its range fell"),
+    "above": ("values of {feature} above the reference's range rose", "values of {feature} above its range fell"),
+    "non_finite": ("values of {feature} that are not finite rose", "values of {feature} that are not finite fell"),
 }
 _RULES = {
     "missing": "{feature} is missing",
     "range": "{feature} is {direction}",
     "required": "{feature}, which is required, is missing",
     "levels": "{feature} has levels outside its closed list",
-    "rows": "too few events",
-    "silence": "no events",
 }
+#: Which way a range is left: by the default rule (`below up`) or by `expect` (`outside the range`).
+_OUTSIDE = {
+    "below up": "below the reference's range",
+    "above up": "above the reference's range",
+    "unseen up": "of a level that the reference lacks",
+    "non_finite up": "not finite",
+    "below the range": "below its expected range",
+    "outside the range": "outside its expected range",
+}
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 
 def minute(ms: int) -> str:
@@ -43,14 +55,43 @@ def minute(ms: int) -> str:
     return f"{datetime.datetime.fromtimestamp(ms // 1000, tz=datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def span(ms: float) -> str:
+    """A length of time as people say it, in at most two units.
+
+    >>> span(7_200_000), span(1_500_000), span(5_400_000), span(190_000_000), span(999)
+    ('2 h', '25 min', '1 h 30 min', '2 d 5 h', '1 s')
+    """
+    # Rounded to the smaller of the two units first: 59.9 min are an hour.
+    place = next((i for i, (_, size) in enumerate(_UNITS) if ms >= size), len(_UNITS) - 1)
+    smaller = _UNITS[min(place + 1, len(_UNITS) - 1)][1]
+    left, parts = max(1, round(ms / smaller)) * smaller, []
+    for name, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+def number(value: float) -> str:
+    """A number in the feature's own unit: four digits, thousands parted, no exponent where one can do without.
+
+    >>> number(10690.4), number(0.09336), number(41.25), number(-3.0), number(1.5e-7)
+    ('10,690', '0.09336', '41.25', '-3', '1.5e-07')
+    """
+    if 1000 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
 def amount(evidence: Evidence) -> str:
     """Size with its interval: a change in `sd`, a share as it is now, a count of rows, or a length of time.
 
     >>> amount(Evidence(feature="age", detector="distribution", direction="location up", size=0.42,
     ...                 size_low=0.31, size_high=0.53))
     '0.42 sd (0.31 to 0.53)'
-    >>> amount(Evidence(feature="age", detector="distribution", direction="missing up", size=0.034, unit="share"))
-    '3.4 %'
+    >>> amount(Evidence(feature="age", detector="distribution", direction="missing up", size=0.034, unit="share",
+    ...                 size_low=0.03, size_high=0.038))
+    '3.4 % (3.0 to 3.8 %)'
     >>> amount(Evidence(feature="", detector="silence", direction="silence", size=1_260_000, unit="ms"))
     '21 min'
     """
@@ -58,12 +99,12 @@ def amount(evidence: Evidence) -> str:
     if size is None:
         return ""
     if evidence.unit == "ms":
-        return f"{size / 60_000:.0f} min" if size < 7_200_000 else f"{size / 3_600_000:.1f} h"
+        return span(size)
     if evidence.unit == "share":
-        text, ends = f"{100 * size:.1f} %", (None if low is None or high is None else (100 * low, 100 * high))
-        return text if ends is None else f"{text} ({ends[0]:.1f} to {ends[1]:.1f})"
+        ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f} %)"
+        return percent(size) + ends
     if evidence.unit != "sd":
-        return f"{size:.0f} {evidence.unit}"
+        return f"{size:,.0f} {evidence.unit}"
     text = f"{abs(size):.2f} sd"
     if low is None or high is None:
         return text
@@ -71,27 +112,31 @@ def amount(evidence: Evidence) -> str:
     return f"{text} ({low:.2f} to {high:.2f})"
 
 
-def moved(evidence: Evidence) -> str:
-    """What moved and by how much, or to what share, as half a sentence.
+def percent(share: float) -> str:
+    """A share; one that is no zero is not printed as one.
 
-    >>> moved(Evidence(feature="country", detector="distribution", direction="level FR up", size=0.17, unit="share",
-    ...                view=View("version", "3"), note="share 0.12 in the reference"))
-    'the share of FR in country rose to 17.0 %, share 0.12 in the reference (version=3)'
-    >>> moved(Evidence(feature="age", detector="missing", direction="missing up", size=0.62, unit="share"))
-    'age is missing in 62.0 % of the events'
+    >>> percent(0.05), percent(0.0), percent(0.0002), percent(1.0)
+    ('5.0 %', '0.0 %', '0.02 %', '100.0 %')
     """
-    size = amount(evidence)
-    if evidence.detector in _RULES:
-        text = _RULES[evidence.detector].format(feature=evidence.feature, direction=_outside(evidence.direction))
-        joined = {"share": f" in {size} of the events", "ms": f" for {size}"}.get(evidence.unit, f": {size}")
-        text += joined if size else ""
-    else:
-        text = _what(evidence)
-        text += f" {'to' if evidence.unit == 'share' else 'by'} {size}" if size else ""
-        if evidence.unit == "share" and evidence.note:
-            text += f", {evidence.note}"
-    if evidence.raw_size is not None and evidence.unit == "sd":
-        text += f", {abs(evidence.raw_size):.4g} in its own unit"
+    return f"{100 * share:.2g} %" if 0.0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def moved(evidence: Evidence) -> str:
+    """What moved, by how much or from what to what, as half a sentence that `since` may follow.
+
+    >>> moved(Evidence(feature="income", detector="distribution", direction="location up", size=0.52, size_low=0.4,
+    ...                size_high=0.64, before=9310.4, after=10689.8))
+    'income rose by 0.52 sd (0.40 to 0.64), its median from 9,310 to about 10,690'
+    >>> moved(Evidence(feature="country", detector="distribution", direction="level FR up", size=0.17, unit="share",
+    ...                view=View("version", "3"), before=0.12))
+    'the share of FR in country rose from 12.0 % to 17.0 % (version=3)'
+    >>> moved(Evidence(feature="age", detector="missing", direction="missing up", size=0.62, unit="share", n=1204))
+    'age is missing in 62.0 % of 1,204 events'
+    >>> moved(Evidence(feature="", detector="silence", direction="silence", size=7.2e6, unit="ms", before=1.5e6))
+    'no event for 2 h, at this hour up to 25 min are normal'
+    """
+    text = _rule(evidence) or _drift(evidence)
+    text += f", {evidence.note}" if evidence.note else ""
     return text if evidence.view == View() else f"{text} ({evidence.view})"
 
 
@@ -106,7 +151,7 @@ def gone_on(evidence: Evidence) -> str:
     if evidence.shape != "ramp":
         return ""
     now = msgspec.structs.replace(evidence, size=evidence.size_now, size_low=None, size_high=None)
-    return f"; it has grown since, to {amount(now)}"
+    return f"; it has grown since, to {f'about {_spread(now)}' if _is_spread(now) else amount(now)}"
 
 
 def summary(incident: Incident) -> str:
@@ -122,7 +167,9 @@ def summary(incident: Incident) -> str:
         return f"{name}: incident since {minute(incident.opened_at)}"
     first = incident.evidence[0]
     since = first.onset if first.onset is not None else incident.opened_at
-    text = f"{name}: {moved(first)} since {minute(since)}"
+    words = moved(first)
+    # A sentence with a comma in it needs one more.
+    text = f"{name}: {words}{',' * (', ' in words)} since {minute(since)}"
     if incident.state is AlertState.RESOLVED and incident.resolved_at is not None:
         return f"{text}; resolved at {minute(incident.resolved_at)}"
     text += gone_on(first)
@@ -138,7 +185,7 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
         since = minute(one.onset) if one.onset is not None else ""
         what = one.direction if one.detector == "distribution" else f"{one.direction} (rule: {one.detector})"
         feature = one.feature or "events"
-        lines.append((str(rank), feature, str(one.view), what, amount(one), since, str(one.n), one.note))
+        lines.append((str(rank), feature, str(one.view), what, amount(one), since, f"{one.n:,}", one.note))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     if len(evidence) > rows:
@@ -146,22 +193,71 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
     return "\n".join(text)
 
 
-def _what(evidence: Evidence) -> str:
+def _rule(evidence: Evidence) -> str:
+    """What a hard rule found; nothing when it was a chart."""
+    size = amount(evidence)
+    if evidence.detector == "silence":
+        known = evidence.before is not None and evidence.before < float("inf")
+        normal = f", at this hour up to {span(evidence.before or 0)} are normal" if known else ""
+        return (f"no event for {size}" if size else "no events") + normal
+    if evidence.detector == "rows":
+        least = f", at least {number(evidence.before)} are expected" if evidence.before is not None else ""
+        found = "" if evidence.size is None else f"only {number(evidence.size)} events in a pane"
+        return (found or "too few events") + least
+    if evidence.detector not in _RULES:
+        return ""
+    direction = _OUTSIDE.get(evidence.direction, evidence.direction)
+    text = _RULES[evidence.detector].format(feature=evidence.feature, direction=direction)
+    of = f"{evidence.n:,} events" if evidence.n else "the events"
+    return f"{text} in {size} of {of}" if size else text
+
+
+def _drift(evidence: Evidence) -> str:
+    """What a chart found: a share from what to what, a spread in percent, all else in sd."""
     kind, _, sign = evidence.direction.rpartition(" ")
-    rose = sign != "down"
+    text, size = _what(evidence, kind, rose=sign != "down"), amount(evidence)
+    if not size:
+        return text
+    if evidence.unit == "share":
+        return text + (f" from {percent(evidence.before)}" if evidence.before is not None else "") + f" to {size}"
+    if _is_spread(evidence):
+        return f"{text} by about {_spread(evidence)}"
+    text += f" by {size}"
+    if evidence.before is not None and evidence.after is not None:
+        text += f", its median from {number(evidence.before)} to about {number(evidence.after)}"
+    elif evidence.raw_size is not None:
+        text += f", {number(abs(evidence.raw_size))} in its own unit"
+    return text
+
+
+def _is_spread(evidence: Evidence) -> bool:
+    return evidence.direction.startswith("scale ") and evidence.unit == "sd"
+
+
+def _spread(evidence: Evidence) -> str:
+    """A move of the scale direction, `(z² − 1)/√2`, as percent of the spread: sd² = 1 + √2·move.
+
+    >>> _spread(Evidence(feature="a", detector="distribution", direction="scale up", size=0.3, size_low=0.2,
+    ...                  size_high=0.4))
+    '19 % (13 to 25 %)'
+    """
+
+    def wider(move: float) -> float:
+        return abs(100.0 * (math.sqrt(max(0.0, 1.0 + math.sqrt(2.0) * move)) - 1.0))
+
+    text = f"{wider(evidence.size or 0.0):.0f} %"
+    if evidence.size_low is None or evidence.size_high is None:
+        return text
+    ends = sorted((wider(evidence.size_low), wider(evidence.size_high)))
+    return f"{text} ({ends[0]:.0f} to {ends[1]:.0f} %)"
+
+
+def _what(evidence: Evidence, kind: str, *, rose: bool) -> str:
+    verb = "rose" if rose else "fell"
     if kind.startswith("level "):
-        return f"the share of {kind.removeprefix('level ')} in {evidence.feature} {'rose' if rose else 'fell'}"
+        return f"the share of {kind.removeprefix('level ')} in {evidence.feature} {verb}"
     if kind.startswith("levels "):
-        group = kind.removeprefix("levels ")
-        return f"the share of a group of levels ({group}) of {evidence.feature} {'rose' if rose else 'fell'}"
+        return f"the share of a group of levels ({kind.removeprefix('levels ')}) of {evidence.feature} {verb}"
     if kind in _MOVED:
         return _MOVED[kind][0 if rose else 1].format(feature=evidence.feature)
     return f"{evidence.feature}: {evidence.direction}"
-
-
-def _outside(direction: str) -> str:
-    """Which way a range is left: by the default rule (`below up`) or by `expect` (`outside the range`)."""
-    kind = direction.removesuffix(" up")
-    return {"below": "below the reference", "above": "above the reference", "unseen": "of an unseen level"}.get(
-        kind, kind
-    )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from panes_of_counts import DAY, EVENTS, PANE, T0, counts, layout, play, quiet, reference, rows
 
+from detectors import seasonality
 from detectors.profiles import NO_LARGEST, NO_LEAST
 from detectors.results import DRIFT, OK, THE_MODEL, UNDECIDED, ScopeResult
 from detectors.scopes import Scope, build_scope, quiet_panes, skip_empty, update
@@ -60,6 +61,7 @@ def test_a_shift_of_one_deviation_is_named_sized_and_dated(scope: Scope) -> None
     assert found.onset == T0 + 200 * PANE
     assert found.onset_low <= T0 + 200 * PANE <= found.onset_high
     assert found.raw_size == pytest.approx(1.0, abs=0.3)
+    assert (found.before, found.after) == (pytest.approx(0.0, abs=0.1), pytest.approx(1.0, abs=0.3))
     assert found.value >= found.limit
     assert results[opened[0]].status[0, scope.monitored.index("x0")] == DRIFT
 
@@ -174,6 +176,8 @@ def test_silence_pages_after_two_empty_panes_and_clears_when_events_are_back(sco
     assert when(results, "opened") == [6]
     assert (silent.feature, silent.reason, silent.evidence.detector) == (THE_MODEL, Reason.SILENCE, "silence")
     assert (silent.evidence.size, silent.evidence.unit, silent.evidence.onset) == (2.0 * PANE, "ms", T0 + 5 * PANE)
+    hour = seasonality.hour_of_week(np.array([scope.local(T0 + 6 * PANE)]))[0]
+    assert silent.evidence.before == scope.silence[hour]
     back = story(
         scope,
         quiet(scope.reference, 5),
@@ -209,6 +213,7 @@ def test_expectations_are_taken_at_their_word() -> None:
     second, result = update(scope, first, start=T0 + PANE, counts=counts(of, rows(5, 25, missing=0.5), panes=1)[0])
     assert sorted(rule for _, _, rule in second.met) == ["levels", "missing", "required", "rows"]
     assert sorted(alarm.evidence.detector for alarm in result.alarms) == ["missing", "rows"]
+    assert {alarm.evidence.before for alarm in result.alarms if alarm.evidence.detector == "rows"} == {30.0}
     assert [alarm.renewed for alarm in result.alarms if alarm.evidence.detector == "missing"] == [True]
 
 
