@@ -19,6 +19,7 @@ from detectors.charts import tempered
 from detectors.charts.bets import Bets, build_bets
 from detectors.monitors import DAY_MS, Monitors, learn, main_directions, visible_today
 from detectors.odd_days import OFF, OddDays
+from detectors.outcome_scopes import outcome_share
 from detectors.references import Reference
 from detectors.resolve import Watches
 from detectors.states import ScopeState
@@ -156,11 +157,13 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
     weights = [layout.weights.get(name, 1.0) for name in layout.monitored]
     of_views = weights * (len(layout.views) - 1)
     prior = budget.priors(weights, of_views, monitors=layout.monitors, segmented=segmented)
+    # Charts of outcomes, where there are any, have their own part of it.
+    panes = layout.budget_panes / (1.0 - outcome_share(reference, layout))
     bets = build_bets(
         monitors.learned,
         tolerance=layout.tolerance,
         strict=layout.strict,
-        budget=layout.budget_panes,
+        budget=panes,
         prior=prior,
         struck=whole * len({view.column for view in layout.views}),
     )
@@ -176,13 +179,13 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
         monitored=layout.monitored,
         monitors=monitors,
         bets=bets,
-        budget=layout.budget_panes,
+        budget=panes,
         prior=prior,
         paging=(np.diff(bets.bet_start) > 0) & (not reference.provisional or layout.page_provisional),
         main=main,
         upward=upward,
         main_deff=bets.deff[np.maximum(main, 0)] if bets.deff.size else np.ones(main.size),
-        limit=layout.budget_panes / prior,
+        limit=panes / prior,
         expected=rules.expectations(
             layout.expect, specs=reference.specs, slices=reference.table.features, features=features
         ),
