@@ -21,7 +21,8 @@ FUTURE_MS = 300_000
 
 class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One prediction. `score` is a number (probability of the positive class, or a ranking score), `proba` a
-    probability per class, `label` the predicted class, `value` a regression's result.
+    probability per class, `label` the predicted class, `value` a regression's result. `outcome`, where it is known
+    already, is what an outcome event would say, at `outcome_ts` (the prediction's own time otherwise).
 
     >>> Prediction(id="a1", model="credit", ts=1_735_689_600_000, features={"age": 41}, score=0.12).score
     0.12
@@ -42,6 +43,8 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
     cost: float | None = None
     status: str | None = None
     weight: float | None = None
+    outcome: str | int | float | bool | None = None
+    outcome_ts: Timestamp | None = None
 
 
 class FeatureRow(msgspec.Struct, kw_only=True, omit_defaults=True):

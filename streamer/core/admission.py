@@ -39,7 +39,7 @@ class Arrivals:
 
     at: numbers of their records. model: codes into `models`. ts: as told, not checked yet. append: append times, -1
     where unknown; None when no row has one. identity: of (model, id); None when rows have no ids. unfit: rows that
-    were found wanting when their columns were made.
+    were found wanting when their columns were made. key: of the id alone, by which outcomes are joined.
     """
 
     at: Ints
@@ -48,9 +48,11 @@ class Arrivals:
     ts: Ints
     append: Ints | None
     identity: npt.NDArray[np.uint64] | None
+    anonymous: Bools | None = None
     unfit: Sequence[Unfit]
     version: Names
     values: Values
+    key: npt.NDArray[np.uint64] | None = None
 
 
 class Group(NamedTuple):
@@ -99,7 +101,7 @@ def admit(
         if ahead.any():
             refuse(np.flatnonzero(ahead), DropReason.FUTURE)
     if arrivals.identity is not None and recent is not None:
-        rows = np.flatnonzero(open_rows)
+        rows = np.flatnonzero(open_rows if arrivals.anonymous is None else open_rows & ~arrivals.anonymous)
         windows = np.array([plans[model].window for model in arrivals.models], dtype=np.int64)
         repeated = recent.take(arrivals.identity[rows], windows[arrivals.model[rows]])
         if repeated.any():

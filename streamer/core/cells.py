@@ -67,7 +67,7 @@ def count(arrivals: Arrivals, group: Group) -> Counted:
     segments = [arrivals.values.segment(plan, column, at) for column in layout.segments]
     ts = arrivals.ts[at]
     version = Names(arrivals.version.codes[at], arrivals.version.names)
-    columns = [_bounded(column, layout.limits.string_length) for column in (version, *segments)]
+    columns = [bounded(column, layout.limits.string_length) for column in (version, *segments)]
     pane = ts // layout.pane_ms * layout.pane_ms
     cells = rows_of(pane, group.late, columns)
     append = arrivals.append[at] if arrivals.append is not None else None
@@ -81,7 +81,7 @@ def count(arrivals: Arrivals, group: Group) -> Counted:
     for mask in cells.folded:
         folded |= mask
     for name in layout.marginals:
-        column = _bounded(arrivals.values.segment(plan, name, at), layout.limits.string_length)
+        column = bounded(arrivals.values.segment(plan, name, at), layout.limits.string_length)
         table = rows_of(pane, group.late, [columns[0], column], marginal=name)
         counts, extremes = _tables(plan, table, features, served)
         _oddities(plan, counts, table.rows, table.cell, features)  # for the schema section; names stand with the cells
@@ -134,7 +134,7 @@ def rows_of(pane: Ints, late: Bools, columns: Sequence[Names], *, marginal: str 
     return Grouped(rows, cell, folded)
 
 
-def _bounded(column: Names, limit: int) -> Names:
+def bounded(column: Names, limit: int) -> Names:
     """The column with texts beyond the limit cut, and told apart by a hash."""
     if max(map(len, column.names)) <= limit:
         return column

@@ -5,6 +5,7 @@ No Python loop over (event, feature): structs become tuples, tuples become colum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -17,6 +18,7 @@ from msgspec.structs import astuple
 
 from detectors.rows import Rows, level_text
 from streamer.core.plans import Plan
+from streamer.core.timestamps import milliseconds
 from streamer.formats.lenient import as_float
 from streamer.formats.seam import Note
 from streamer.formats.shapes import ABSENT, Shape, Shapes
@@ -63,6 +65,27 @@ class Marks(NamedTuple):
     status: npt.NDArray[np.int8] | None
 
 
+class Truth(NamedTuple):
+    """Outcomes, (n,): as classes, None where there is none; as numbers, NaN where they are none."""
+
+    text: Sequence[str | None]
+    number: Floats
+
+
+class Said(NamedTuple):
+    """What predictions said, (n,) each: score and value NaN, label None where they did not. scored: the score is their
+    own, not that of `proba`. outcome: what came with them; outcome_ts: ms, when. None: no row has any.
+    """
+
+    score: Floats
+    scored: npt.NDArray[np.bool_]
+    label: Sequence[str | None]
+    value: Floats
+    proba: Sequence[Mapping[str, float] | None] | None = None
+    outcome: Truth | None = None
+    outcome_ts: Ints | None = None
+
+
 class Values(Protocol):
     """Where the columns of rows come from. rows: places within the batch, ascending."""
 
@@ -76,6 +99,10 @@ class Values(Protocol):
 
     def marks(self, rows: Ints) -> Marks:
         """How `rows` were served."""
+        ...
+
+    def said(self, rows: Ints) -> Said:
+        """Outputs of `rows`, which are predictions."""
         ...
 
 
@@ -168,6 +195,26 @@ class StructValues:
             None if status.count(None) == n else _statuses(status),
         )
 
+    def said(self, rows: Ints) -> Said:
+        """See `Values`."""
+        columns = self.columns
+        score, proba = self._output("score")[rows], self._pick(columns["proba"], rows)
+        own = self._pick(columns["score"], rows)
+        outcome, outcome_ts = None, None
+        if "outcome" in columns and columns["outcome"].count(None) < len(columns["outcome"]):
+            outcome = truth_of(self._pick(columns["outcome"], rows))
+            times, ts = self._pick(columns["outcome_ts"], rows), self._pick(columns["ts"], rows)
+            outcome_ts = milliseconds([own if at is None else at for at, own in zip(times, ts, strict=True)])
+        return Said(
+            score=score,
+            scored=np.array([one is not None for one in own]),
+            label=as_text(self._pick(self._labels(), rows)),
+            value=self._output("value")[rows],
+            proba=None if proba.count(None) == len(proba) else proba,
+            outcome=outcome,
+            outcome_ts=outcome_ts,
+        )
+
     def _slots(self, rows: Ints) -> list[Column]:
         """Slots of the features of `rows`, (n,) each."""
         if self._slots_of is not None and self._slots_of[0] is rows:
@@ -244,9 +291,11 @@ class StructValues:
 
 @dataclass(frozen=True, eq=False)
 class TableValues:
-    """Values of rows that came in columns."""
+    """Values of rows that came in columns. outcome: (n,) numbers or texts; outcome_ts: ms."""
 
     rows: Rows
+    outcome: npt.NDArray[Any] | None = None
+    outcome_ts: Ints | None = None
 
     def features(self, plan: Plan, rows: Ints) -> Features:
         """See `Values`. A column that the reference lacks is an unknown feature wherever it is not missing."""
@@ -280,6 +329,48 @@ class TableValues:
     def marks(self, rows: Ints) -> Marks:
         """See `Values`: tables carry none."""
         return Marks(None, None, None)
+
+    def said(self, rows: Ints) -> Said:
+        """See `Values`. outcome, outcome_ts: columns of that name, as `profile_rows` has set them aside."""
+        n = rows.size
+
+        def numbers(name: str) -> Floats:
+            column = self.rows.columns.get(name)
+            return np.full(n, np.nan) if column is None else _numbers(column[rows].tolist(), name, [])
+
+        score, label = numbers("score"), self.rows.columns.get("label")
+        return Said(
+            score=score,
+            scored=~np.isnan(score),
+            label=[None] * n if label is None else as_text(label[rows].tolist()),
+            value=numbers("value"),
+            outcome=None if self.outcome is None else truth_of(self.outcome[rows].tolist()),
+            outcome_ts=None if self.outcome_ts is None else self.outcome_ts[rows],
+        )
+
+
+def truth_of(column: Column) -> Truth:
+    """Outcomes as classes and as numbers.
+
+    >>> truth_of(["1", 0.5, True, None])
+    Truth(text=['1', '0.5', 'true', None], number=array([1. , 0.5, nan, nan]))
+    """
+    return Truth(as_text(column), np.fromiter(map(as_number, column), dtype=np.float64, count=len(column)))
+
+
+def as_number(value: object) -> float:
+    """A number, or a text that is one, as a float; NaN for what is none, or not finite.
+
+    >>> as_number("2.5"), as_number(True), as_number("1e999")
+    (2.5, nan, nan)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        number = float(value) if isinstance(value, str) else as_float(value)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def level_codes(plan: Plan, feature: int, column: Iterable[str | None], odd: list[Odd]) -> Codes:

@@ -5,7 +5,7 @@ Why: everything that does not depend on a record is worked out once per change o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TypeAlias
@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.bins import Binner, FeatureSpec
+from detectors.outcomes import OutcomeTable, outcome_spec
 from detectors.profiles import Table
+from detectors.references import Reference
 from schemas.errors import ReferenceFileError
 from schemas.layouts import Layout, Limits
 from streamer.core.control import Control
-from streamer.core.identities import salt
+from streamer.core.identities import identities, salt
 from streamer.formats.shapes import Kind, Sketch, Wire
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -30,12 +32,13 @@ _WORDS = frozenset({"true", "false"})
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How rows of one layout are counted."""
+    """How rows of one layout are counted. outcomes: how theirs are; None where they are not joined."""
 
     layout: Layout
     id: str
     table: Table
     binner: Binner
+    outcomes: OutcomeTable | None = None
 
     @cached_property
     def numeric(self) -> tuple[str, ...]:
@@ -95,7 +98,12 @@ class Plans:
 
     def serve(self, control: Control) -> bool:
         """True when `control` says nothing that these plans do not know."""
-        return control.models is self.control.models and control.references is self.control.references
+        here = self.control
+        return (
+            control.models is here.models
+            and control.references is here.references
+            and control.mappings is here.mappings
+        )
 
     @cached_property
     def layout_ids(self) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -119,6 +127,32 @@ class Plans:
         if self.control.cluster is not None:
             return self.control.cluster.profiles
         return max((max(partitions) + 1 for partitions in self.partitions.values()), default=1)
+
+    @cached_property
+    def joined(self) -> dict[str, tuple[OutcomeTable, ...]]:
+        """Tables of outcomes of the models that have any, in the order of the names."""
+        found = {
+            model: tuple(one.outcomes for one in plan.plans if one.outcomes is not None)
+            for model, plan in sorted(self.models["predictions"].items())
+        }
+        return {model: tables for model, tables in found.items() if tables}
+
+    def join_keys(self, ids: Sequence[str | None]) -> npt.NDArray[np.uint64] | None:
+        """What ids are joined by, (n,), whatever the model; None where nothing is joined."""
+        if not self.joined:
+            return None
+        cut = self.string_length + 1
+        return identities([(text or "")[:cut] for text in ids], np.zeros(len(ids), dtype=np.uint64))[0]
+
+    @cached_property
+    def pending_rows(self) -> int:
+        """How many predictions of a task may wait for outcomes."""
+        return max((limits.pending_rows for limits in self._limits), default=0)
+
+    @cached_property
+    def string_length(self) -> int:
+        """Length of an id that may be looked up at all."""
+        return max((limits.string_length for limits in self._limits), default=256)
 
     @cached_property
     def window(self) -> int:
@@ -152,8 +186,17 @@ def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPla
             waiting.append(layout.from_ms)
             continue
         table, binner = _tables(reference.specs)
-        plans.append(Plan(layout=layout, id=layout.id, table=table, binner=binner))
+        outcomes = outcome_table(reference, layout)
+        plans.append(Plan(layout=layout, id=layout.id, table=table, binner=binner, outcomes=outcomes))
     return ModelPlan(model=model, plans=tuple(plans), waiting=tuple(waiting), sketch=_sketch(plans, layouts))
+
+
+def outcome_table(reference: Reference, layout: Layout) -> OutcomeTable | None:
+    """How outcomes of a layout's predictions are counted; None where they are not joined."""
+    if layout.horizon_ms <= 0 or layout.kind != "predictions":
+        return None
+    spec = outcome_spec(reference, layout)
+    return None if spec is None else OutcomeTable(spec)
 
 
 @lru_cache(maxsize=1024)

@@ -8,8 +8,10 @@ batches (DESIGN 3, I1 and I2a). Only records carry time.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +27,10 @@ from streamer.core.columns import TableValues, as_text, named
 from streamer.core.control import Control
 from streamer.core.deltas import Transaction, deltas, numbered
 from streamer.core.drops import counted, dead_letters
-from streamer.core.joining import unmatched
+from streamer.core.joined import join_batch, joined
+from streamer.core.joining import Join
+from streamer.core.mappings import latest, news
+from streamer.core.outcome_reading import read_outcomes
 from streamer.core.plans import Plans
 from streamer.core.profiling_state import (
     POSITION_KEY,
@@ -37,7 +42,7 @@ from streamer.core.profiling_state import (
 from streamer.core.reading import identify, read
 from streamer.core.recent import Recent
 from streamer.core.records import Batch, Output, PlainRecord, Record
-from streamer.formats.mapping import TopicMapping
+from streamer.core.told import Told
 from streamer.formats.seam import Refusal
 from streamer.formats.shapes import Kind
 
@@ -53,22 +58,20 @@ def start(
     source: int,
     *,
     next: Mapping[str, int] | None = None,
-    mappings: Mapping[str, TopicMapping] | None = None,
     dead_letter_payload: bool = False,
 ) -> ProfilingState:
     """A task that has read nothing yet.
 
-    source: the partition of its inputs. next: first offset to read of each input. mappings: how inputs that are not
-    ours are read, by input.
+    source: the partition of its inputs. next: first offset to read of each input.
     """
     plans = Plans.of(control)
     return ProfilingState(
         source=source,
-        mappings=dict(mappings or {}),
         payload=dead_letter_payload,
         plans=plans,
         next=dict(next or {}),
         recent=Recent(plans.window),
+        join=Join(plans) if plans.joined else None,
     )
 
 
@@ -76,20 +79,19 @@ def restore(
     pairs: Iterable[tuple[bytes, bytes | None]],
     control: Control,
     *,
-    mappings: Mapping[str, TopicMapping] | None = None,
     dead_letter_payload: bool = False,
 ) -> ProfilingState | None:
     """The task as its changelog (key, value) pairs say, in order; None when they hold no position: then `start`.
 
     Raises `FormatError` on a newer or damaged record, `ProtocolBroken` where a digest or a chunk of ids does not fit.
     """
-    return from_changelog(pairs, control, mappings=dict(mappings or {}), payload=dead_letter_payload)
+    return from_changelog(pairs, control, payload=dead_letter_payload)
 
 
 def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[ProfilingState, list[Output]]:
     """Count a batch. An empty one is a tick: nothing but progress.
 
-    Raises `LateLayout` when `control` brings a layout whose time has passed here, `ProtocolBroken` when the batch does
+    Raises `LateLayout` when `control` brings a layout or a mapping whose time has passed here, `ProtocolBroken` when the batch does
     not begin at the next offset or later, `ReferenceFileError` when a layout's reference is not whole.
     """
     records = batch.records
@@ -97,15 +99,18 @@ def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[Profil
     _learn_control(state, control)
     before = state.position
     kind = _KINDS.get(batch.input)
+    told = None
     if batch.input == _OUTCOMES:
-        refusals, arrivals = unmatched(records), None
+        state.appended[_OUTCOMES] = max(state.appended.get(_OUTCOMES, -1), latest(records))
+        refusals, told = read_outcomes(records, state.plans, state.mappings.get(_OUTCOMES))
+        arrivals = None
     elif kind is None:
         raise ProtocolBroken(f"no such input: {batch.input}")
     else:
         refusals, arrivals = read(state, batch.input, kind, records) if records else ([], None)
     state.next[batch.input] = batch.next_offset
     outputs = _advance(
-        state, arrivals, refusals, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
+        state, arrivals, refusals, told, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
     )
     outputs.extend(dead_letters(records, refusals, payload=state.payload))
     return state, outputs
@@ -141,6 +146,7 @@ def profile_rows(
         at = np.delete(np.arange(n), [refusal.at for refusal in refusals])
         if refusals:
             rows, ids = rows.take(at), None if ids is None else [ids[i] for i in at.tolist()]
+        rows, outcome, outcome_ts = _aside(rows)
         version = named([None] * at.size if rows.version is None else rows.version.tolist())
         words, unfit = None, list[Unfit]()
         if ids is not None:
@@ -157,7 +163,7 @@ def profile_rows(
             identity=words,
             unfit=unfit,
             version=version,
-            values=TableValues(rows),
+            values=TableValues(rows, outcome=outcome, outcome_ts=outcome_ts),
         )
     state.next[kind] = first + n
     outputs = _advance(state, arrivals, refusals, kind=kind, before=before, caught_up=caught_up, consumed=n)
@@ -167,6 +173,15 @@ def profile_rows(
         }
         outputs.extend(dead_letters(places, refusals, payload=False))
     return state, outputs
+
+
+def _aside(rows: Rows) -> tuple[Rows, npt.NDArray[Any] | None, npt.NDArray[np.int64] | None]:
+    """Rows without the columns `outcome` and `outcome_ts` (ms), which are no features; and these."""
+    outcome, at = rows.columns.get("outcome"), rows.columns.get("outcome_ts")
+    if outcome is None and at is None:
+        return rows, None, None
+    columns = {name: column for name, column in rows.columns.items() if name not in ("outcome", "outcome_ts")}
+    return dataclasses.replace(rows, columns=columns), outcome, None if at is None else at.astype(np.int64)
 
 
 def _unfit_outputs(rows: Rows, model: str) -> list[Refusal]:
@@ -212,8 +227,19 @@ def _learn_control(state: ProfilingState, control: Control) -> None:
                     f"source {state.source}: learned of layout {layout_id} of model {model} from {from_ms} "
                     f"when its events had reached {maximum}"
                 )
+    for name, mappings in control.mappings.items():
+        late = news(mappings, state.mappings.get(name, ()), reached=state.appended.get(name, -1))
+        if late is not None:
+            raise LateLayout(
+                f"source {state.source}: learned of a mapping of {name} for what was appended from {late.from_ms} on "
+                f"when it had read up to {state.appended[name]}"
+            )
     state.plans = plans
     state.formats = {}
+    if state.join is not None:
+        state.join.serve(plans)
+    elif plans.joined:
+        state.join = Join(plans)
     state.recent.grow(plans.window)
 
 
@@ -221,6 +247,7 @@ def _advance(
     state: ProfilingState,
     arrivals: Arrivals | None,
     refusals: list[Refusal],
+    told: Told | None = None,
     *,
     kind: Kind | None,
     before: int,
@@ -235,6 +262,8 @@ def _advance(
         admitted = admit(arrivals, state.plans.models[kind], maxima=state.maxima, recent=state.recent)
         refusals.extend(admitted.refusals)
     records: dict[int, list[Delta | Progress]] = {}
+    kept = join_batch(state, arrivals, admitted.groups, told, consumed=consumed, caught_up=caught_up)
+    refusals.extend(kept.refusals)
     for group in admitted.groups:
         assert arrivals is not None
         partition, layout = group.plan.layout.partition, group.plan.layout
@@ -248,21 +277,27 @@ def _advance(
         )
         records.setdefault(partition, []).extend(found)
         state.applied += int(group.rows.size)
+    if state.join is not None:
+        for layout, tables in joined(state.join):
+            maximum = admitted.maxima.get(layout.model, 0)
+            more = tables(max_ts=maximum, transaction=_transaction(state, layout.partition, before))
+            records.setdefault(layout.partition, []).extend(more)
     if consumed == 0 or caught_up != state.caught_up or _passed(state, admitted.maxima):
         for partition in range(state.plans.profiles):
-            told = _progress(state, partition, before, caught_up=caught_up, maxima=admitted.maxima)
-            records.setdefault(partition, []).append(told)
+            news = _progress(state, partition, before, caught_up=caught_up, maxima=admitted.maxima)
+            records.setdefault(partition, []).append(news)
     state.maxima, state.caught_up = admitted.maxima, caught_up
     state.consumed += consumed
     state.drops = counted(state.drops, refusals)
-    if state.consumed != state.applied + sum(state.drops.values()):
-        raise ProtocolBroken(f"source {state.source}: consumed is not applied and dropped")
+    if state.consumed != state.applied + state.waiting + sum(state.drops.values()):
+        raise ProtocolBroken(f"source {state.source}: consumed is not applied, waiting and dropped")
     outputs = []
     for partition, parts in sorted(records.items()):
         state.ends[partition] = state.position
         outputs.extend(numbered(parts, partition=partition))
     ids = [Output("changelog", key, value) for key, value in state.recent.changes(since)]
-    return [Output("changelog", POSITION_KEY, msgspec.msgpack.encode(state.record())), *ids, *outputs]
+    position = Output("changelog", POSITION_KEY, msgspec.msgpack.encode(state.record()))
+    return [position, *ids, *(Output("changelog", key, value) for key, value in kept.pairs), *outputs, *kept.letters]
 
 
 def _transaction(state: ProfilingState, partition: int, before: int) -> Transaction:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from schemas.control import InputMapping
 from schemas.errors import FormatError, ProtocolBroken
 from schemas.events import DropReason
 from streamer.core.control import Control
+from streamer.core.join_log import KEY as JOIN_KEY
+from streamer.core.joining import Join, JoinPosition
+from streamer.core.mappings import format_for
 from streamer.core.plans import Plans
 from streamer.core.recent import KEY, Recent
-from streamer.formats.mapping import MappedFormat, TopicMapping
-from streamer.formats.native import NativeFormat
 from streamer.formats.seam import Format
 from streamer.formats.shapes import Kind, Shapes
 
@@ -33,7 +35,9 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     next: next offset of each input. maxima: running maximum of accepted times by model. ends: where the last range
     written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities
     in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. folded: events of which a version or a
-    segment value went to `__other__` in their delta. digest: of all the other fields.
+    segment value went to `__other__` in their delta. appended: largest append time by input. join: of outcomes; those
+    that wait are neither applied nor dropped
+    yet. digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT
@@ -52,6 +56,8 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     control_offset: int
     digest: str = ""
     folded: int = 0
+    join: JoinPosition | None = None
+    appended: dict[str, int] = {}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -62,7 +68,6 @@ class ProfilingState:
     """
 
     source: int
-    mappings: Mapping[str, TopicMapping]
     payload: bool
     plans: Plans
     next: dict[str, int]
@@ -72,26 +77,37 @@ class ProfilingState:
     folded: int = 0
     drops: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in DropReason})
     maxima: dict[str, int] = field(default_factory=dict)
+    appended: dict[str, int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
     caught_up: bool = False
     recent: Recent = field(default_factory=lambda: Recent(0))
     formats: dict[str, Format] = field(default_factory=dict)
     strangers: dict[str, set[str]] = field(default_factory=dict)
     control_offset: int = 0
+    join: Join | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes that wait for their predictions: consumed, and neither applied nor dropped."""
+        return self.join.waits if self.join is not None else 0
 
     @property
     def position(self) -> int:
         """Input position: the sum of the next offsets."""
         return sum(self.next.values())
 
+    @property
+    def mappings(self) -> Mapping[str, tuple[InputMapping, ...]]:
+        """How inputs that are not ours are read, by input."""
+        return self.plans.control.mappings
+
     def format_of(self, name: str, kind: Kind) -> Format:
         """Decoder of an input, made anew when the layouts or the unknown features seen have changed."""
         found = self.formats.get(name)
         if found is None:
-            shapes = Shapes.of(self.plans.sketches(kind), kind=kind, strangers=self.strangers)
-            mapping = self.mappings.get(name)
-            found = NativeFormat(shapes) if mapping is None else MappedFormat(shapes, mapping)
-            self.formats[name] = found
+            sketches, joined = self.plans.sketches(kind), bool(self.plans.joined)
+            shapes = Shapes.of(sketches, kind=kind, strangers=self.strangers, outcomes=joined)
+            found = self.formats[name] = format_for(shapes, self.mappings.get(name, ()))
         return found
 
     def learn(self, name: str) -> None:
@@ -110,6 +126,7 @@ class ProfilingState:
             consumed=self.consumed,
             applied=self.applied,
             folded=self.folded,
+            appended=self.appended,
             drops=self.drops,
             maxima=self.maxima,
             ends=sorted(self.ends.items()),
@@ -118,6 +135,7 @@ class ProfilingState:
             next_id=self.recent.next,
             ids=self.recent.digest,
             control_offset=self.control_offset,
+            join=None if self.join is None else self.join.position(),
         )
         position.digest = _digest(position)
         return position
@@ -139,7 +157,8 @@ def decode_position(raw: bytes) -> ProfilingPosition:
         raise FormatError(f"position record: {error}") from error
     if position.digest != _digest(position):
         raise ProtocolBroken(f"position record of source {position.source}: its digest differs")
-    if position.consumed != position.applied + sum(position.drops.values()):
+    waiting = 0 if position.join is None else position.join.waiting
+    if position.consumed != position.applied + waiting + sum(position.drops.values()):
         raise ProtocolBroken(f"position record of source {position.source}: consumed is not applied and dropped")
     return position
 
@@ -148,7 +167,6 @@ def from_changelog(
     pairs: Iterable[tuple[bytes, bytes | None]],
     control: Control,
     *,
-    mappings: Mapping[str, TopicMapping],
     payload: bool,
 ) -> ProfilingState | None:
     """The state that a task's changelog holds; None where it holds none."""
@@ -162,9 +180,12 @@ def from_changelog(
     recent = Recent.restore(chunks, window=plans.window, first=position.first_id, following=position.next_id)
     if recent.digest != position.ids:
         raise ProtocolBroken(f"changelog of source {position.source}: the digest of the recent ids differs")
+    join = Join(plans) if plans.joined else None
+    if position.join is not None:
+        records = [(key, value) for key, value in latest.items() if key.startswith(JOIN_KEY) and value is not None]
+        join = Join.restore(position.join, records, plans)
     return ProfilingState(
         source=position.source,
-        mappings=mappings,
         payload=payload,
         plans=plans,
         next=position.next,
@@ -172,12 +193,14 @@ def from_changelog(
         consumed=position.consumed,
         applied=position.applied,
         folded=position.folded,
+        appended=position.appended,
         drops=position.drops,
         maxima=position.maxima,
         ends=dict(position.ends),
         caught_up=position.caught_up,
         recent=recent,
         control_offset=position.control_offset,
+        join=join,
     )
 
 

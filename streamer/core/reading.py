@@ -14,6 +14,7 @@ from schemas.events import DropReason
 from streamer.core.admission import Arrivals, Unfit
 from streamer.core.columns import Column, StructValues, as_text, named
 from streamer.core.identities import identities
+from streamer.core.outputs import unfit_outputs
 from streamer.core.plans import ModelPlan
 from streamer.core.profiling_state import ProfilingState
 from streamer.core.records import Record
@@ -29,7 +30,7 @@ def read(
     state: ProfilingState, name: str, kind: Kind, records: Sequence[Record]
 ) -> tuple[list[Refusal], Arrivals | None]:
     """Decode: refusals by number of the record, and the columns of the other rows."""
-    values, sizes, refusals = _values(records, limit=state.plans.event_bytes, nesting=state.plans.nesting)
+    values, sizes, refusals = sound_values(records, limit=state.plans.event_bytes, nesting=state.plans.nesting)
     at = np.arange(len(records))
     if refusals:
         at = np.delete(at, [refusal.at for refusal in refusals])
@@ -40,7 +41,9 @@ def read(
     notes = [note._replace(at=int(at[note.at])) for note in decoded.notes]
     shapes = state.format_of(name, kind).shapes
     state.learn(name)
-    append = _append_times(records)
+    append = append_times(records)
+    if append.size:
+        state.appended[name] = max(state.appended.get(name, -1), int(append.max()))
     rows: Sequence[Any] = decoded.rows
     if decoded.refusals:
         kept = np.array([row is not None for row in rows], dtype=bool)
@@ -55,9 +58,17 @@ def read(
     models = tuple(names[code] for code in there.tolist())
     model = np.searchsorted(there, codes)
     plans = [state.plans.models[kind][one] for one in models]
-    words, unfit = None, list[Unfit]()
-    if kind == "predictions" and columns["id"].count(None) < len(rows):
-        words, unfit = identify(as_text(columns["id"]), plans, model)
+    words, key, unfit, anonymous = None, None, list[Unfit](), None
+    nameless = columns["id"].count(None)
+    if nameless < len(rows) and kind == "predictions":
+        ids = as_text(columns["id"])
+        words, unfit = identify(ids, plans, model)
+        key = state.plans.join_keys(ids)
+        if nameless:  # by a mapping that names no id, beside others that do
+            anonymous = np.array([name is None for name in columns["id"]], dtype=bool)
+            unfit = [one._replace(rows=one.rows[~anonymous[one.rows]]) for one in unfit]
+    if kind == "predictions":
+        unfit += unfit_outputs(columns, append, model, [state.plans.joined.get(one, ()) for one in models])
     limits = np.array([plan.sketch.event_bytes for plan in plans])
     if int(sizes.max()) > int(limits.min()):
         unfit.append(Unfit(np.flatnonzero(sizes > limits[model]), DropReason.TOO_LARGE, ""))
@@ -68,14 +79,16 @@ def read(
         ts=milliseconds(columns["ts"]),
         append=append,
         identity=words,
+        anonymous=anonymous,
         unfit=unfit,
         version=named(columns["version"]),
         values=StructValues(shapes, columns, at, notes),
+        key=key,
     )
     return refusals, arrivals
 
 
-def _values(records: Sequence[Record], *, limit: int, nesting: int) -> tuple[list[bytes], Ints, list[Refusal]]:
+def sound_values(records: Sequence[Record], *, limit: int, nesting: int) -> tuple[list[bytes], Ints, list[Refusal]]:
     """Values and their sizes, and refusals of those that no decoder should see."""
     found = list(map(attrgetter("value"), records))
     refusals = []
@@ -91,7 +104,8 @@ def _values(records: Sequence[Record], *, limit: int, nesting: int) -> tuple[lis
     return found, sizes, refusals
 
 
-def _append_times(records: Sequence[Record]) -> Ints:
+def append_times(records: Sequence[Record]) -> Ints:
+    """Append times of records, ms; -1 where unknown."""
     times = list(map(attrgetter("timestamp"), records))
     if None in times:
         times = [-1 if time is None else time for time in times]

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from schemas.events import DropReason
-from streamer.formats.shapes import OUTPUTS, TAG, Shape, Shapes
+from streamer.formats.shapes import HEAD, TAG, Shape, Shapes
 
 #: A shorter value is not looked at: it cannot be nested deeper than a decoder can go.
 LOOK_FROM = 1024
@@ -55,6 +55,8 @@ class _Loose(msgspec.Struct, gc=False):
     latency_ms: Any = None
     cost: Any = None
     status: Any = None
+    outcome: Any = None
+    outcome_ts: Any = None
 
 
 _loose = msgspec.json.Decoder(_Loose)
@@ -146,7 +148,7 @@ def _row(
         fields["id"] = _scalar(event, "id", (str, int))
         if identified and fields["id"] is None:
             raise Refused(DropReason.SCHEMA, "id: is missing")
-        for name in OUTPUTS:
+        for name in shapes.slots[len(HEAD) :]:
             fields[name] = _OUTPUT[name](event, name)
     fields["features"], notes = _features(event.get("features"), shape)
     fields["segment"] = _segment(event.get("segment"), shape)
@@ -205,13 +207,13 @@ def _category(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _time(value: object) -> object:
+def _time(value: object, field: str = "ts") -> object:
     if value is None:
-        raise Refused(DropReason.SCHEMA, "ts: is missing")
+        raise Refused(DropReason.SCHEMA, f"{field}: is missing")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Refused(DropReason.SCHEMA, f"ts: expected a number or text, got {_name(value)}")
+        raise Refused(DropReason.SCHEMA, f"{field}: expected a number or text, got {_name(value)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise Refused(DropReason.NON_FINITE, "ts")
+        raise Refused(DropReason.NON_FINITE, field)
     return value
 
 
@@ -273,6 +275,8 @@ _OUTPUT: dict[str, Any] = {
     "latency_ms": _finite_or_none,
     "cost": _finite_or_none,
     "status": lambda event, name: _scalar(event, name, (str, int, bool)),
+    "outcome": _label,
+    "outcome_ts": lambda event, name: None if event.get(name) is None else _time(event[name], name),
 }
 
 

@@ -17,11 +17,11 @@ from schemas.events import DropReason
 from streamer.core.records import Record
 from streamer.formats.lenient import Refused, parse, parse_foreign
 from streamer.formats.seam import Decoded, decode_each
-from streamer.formats.shapes import HEAD, OUTPUTS, TAG, Shape, Shapes
+from streamer.formats.shapes import HEAD, OUTCOME, OUTPUTS, TAG, Shape, Shapes
 
 Path: TypeAlias = tuple[str | int, ...]
 
-FIELDS = frozenset(HEAD + OUTPUTS + tuple(TAG.values())) - {"features"}
+FIELDS = frozenset(HEAD + OUTPUTS + OUTCOME + tuple(TAG.values())) - {"features"}
 _PARTS = ("segment.", "proba.")
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -96,7 +96,7 @@ class MappedFormat:
                 if isinstance(entries, dict):
                     entries[part] = found
             else:
-                event[name] = self._time(found) if name == "ts" else found
+                event[name] = self._time(found) if name in ("ts", "outcome_ts") else found
         event["features"] = self._features(foreign)
         return event
 

@@ -21,6 +21,8 @@ Wire: TypeAlias = Literal["number", "text", "scalar"]
 #: Slots of a row, in order; feature rows have the first five.
 HEAD = ("id", "ts", "version", "features", "segment")
 OUTPUTS = ("score", "proba", "label", "value", "latency_ms", "cost", "status")
+#: Further slots where outcomes are joined.
+OUTCOME = ("outcome", "outcome_ts")
 TAG = {"predictions": "model", "features": "feature_set"}
 #: Unknown features that a struct has slots for; events with further ones decode slowly, and count as exactly.
 STRANGERS = 64
@@ -37,6 +39,7 @@ _OUTPUT_TYPES: dict[str, Any] = {
     "cost": float | None,
     "status": str | int | bool | None,
 }
+_OUTCOME_TYPES: dict[str, Any] = {"outcome": str | int | float | bool | None, "outcome_ts": int | float | str | None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +84,15 @@ class Shapes:
 
     @classmethod
     def of(
-        cls, sketches: Mapping[str, Sketch], *, kind: Kind, strangers: Mapping[str, Iterable[str]] | None = None
+        cls,
+        sketches: Mapping[str, Sketch],
+        *,
+        kind: Kind,
+        strangers: Mapping[str, Iterable[str]] | None = None,
+        outcomes: bool = False,
     ) -> Shapes:
-        """Shapes of `sketches` by model; `strangers`: unknown features seen before, by model.
+        """Shapes of `sketches` by model; `strangers`: unknown features seen before, by model. outcomes: predictions may
+        carry theirs.
 
         >>> shapes = Shapes.of({"credit": Sketch(features={"age": "number"})}, kind="predictions")
         >>> event = shapes.decoder.decode(b'{"id": "a", "model": "credit", "ts": 5, "features": {"age": 41}}')
@@ -92,12 +101,14 @@ class Shapes:
         """
         seen = strangers or {}
         by_model = {
-            model: _shape(model, sketch, kind=kind, strangers=tuple(sorted(seen.get(model, ())))[:STRANGERS])
+            model: _shape(
+                model, sketch, kind=kind, strangers=tuple(sorted(seen.get(model, ())))[:STRANGERS], outcomes=outcomes
+            )
             for model, sketch in sketches.items()
         }
         structs = [shape.struct for shape in by_model.values()]
         decoder = msgspec.json.Decoder(reduce(or_, structs)) if structs else None
-        slots = HEAD + OUTPUTS if kind == "predictions" else HEAD
+        slots = HEAD + OUTPUTS + (OUTCOME if outcomes else ()) if kind == "predictions" else HEAD
         codes = {struct: code for code, struct in enumerate(structs)}
         return cls(kind=kind, by_model=by_model, decoder=decoder, slots=slots, codes=codes)
 
@@ -115,7 +126,7 @@ def _slot_name(name: str, slot: str) -> str:
     return name if can_be_slot(name) else f"tripline: {slot} has a name that cannot stand here"
 
 
-def _shape(model: str, sketch: Sketch, *, kind: Kind, strangers: tuple[str, ...]) -> Shape:
+def _shape(model: str, sketch: Sketch, *, kind: Kind, strangers: tuple[str, ...], outcomes: bool) -> Shape:
     names = {f"f{i}": _slot_name(name, f"f{i}") for i, name in enumerate(sketch.features)}
     names |= {f"x{i}": name for i, name in enumerate(strangers)}
     slots: list[Any] = [(f"f{i}", _WIRE[wire], None) for i, wire in enumerate(sketch.features.values())]
@@ -138,6 +149,7 @@ def _shape(model: str, sketch: Sketch, *, kind: Kind, strangers: tuple[str, ...]
         ("features", features, msgspec.field(default_factory=features)),
         ("segment", segment, msgspec.field(default_factory=segment)),
     ]
-    outputs = [(name, kind_of, None) for name, kind_of in _OUTPUT_TYPES.items()] if required else []
+    types = _OUTPUT_TYPES | (_OUTCOME_TYPES if outcomes else {})
+    outputs = [(name, kind_of, None) for name, kind_of in types.items()] if required else []
     struct = msgspec.defstruct("Event", head + outputs, tag=model, tag_field=TAG[kind], kw_only=True, gc=False)
     return Shape(model=model, sketch=sketch, strangers=strangers, struct=struct, features=features, segment=segment)

@@ -1,0 +1,182 @@
+"""What a batch joined, as deltas of outcome tables: by layout, outcome pane, cell, and whether it came in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.outcomes import JoinedRows, expected_rows, tabulate_outcomes
+from detectors.profiles import BUCKETS, bucket_of
+from schemas.profiles import OUTCOME, Delta, DeltaRow, encode_sparse
+from streamer.core.deltas import RECORD_BYTES, Transaction
+from streamer.core.join_cells import JoinCells
+from streamer.core.plans import Plan
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+
+def _shortest() -> Ints:
+    """The least whole delay of each bucket; where there is none, that of the next."""
+    least = np.ceil(2.0 ** ((np.arange(BUCKETS) - 1) / 2)).astype(np.int64)
+    least[0] = 0
+    return least
+
+
+#: Stands for all delays of its bucket: tables know no more of a delay than that.
+SHORTEST = _shortest()
+
+
+class Pairs(NamedTuple):
+    """Predictions of one layout with an outcome each, (n,). pane: of the prediction's time. late: after maturity.
+
+    delay: bucket of the outcome's delay. sign: −1 takes out what was put in before.
+    """
+
+    pane: Ints
+    cell: Ints
+    late: Bools
+    score: Floats
+    label: Ints
+    value: Floats
+    ranks: Ints | None
+    outcome: Ints
+    truth: Floats
+    delay: Ints
+    sign: Ints
+
+    def take(self, at: Ints) -> Pairs:
+        """Some of them."""
+        return Pairs(
+            pane=self.pane[at],
+            cell=self.cell[at],
+            late=self.late[at],
+            score=self.score[at],
+            label=self.label[at],
+            value=self.value[at],
+            ranks=None if self.ranks is None else self.ranks[at],
+            outcome=self.outcome[at],
+            truth=self.truth[at],
+            delay=self.delay[at],
+            sign=self.sign[at],
+        )
+
+
+class JoinTables:
+    """Collects what a batch joined, by place of the layout in `JoinCells.plans`."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[int, list[Pairs]] = {}
+        self._expected: dict[int, list[tuple[Ints, Ints]]] = {}
+
+    def expect(self, place: int, pane: Ints, cell: Ints) -> None:
+        """Predictions that an outcome may come for."""
+        self._expected.setdefault(place, []).append((pane, cell))
+
+    def add(self, place: int, pairs: Pairs) -> None:
+        """Predictions and their outcomes."""
+        if pairs.sign.size:
+            self._pairs.setdefault(place, []).append(pairs)
+
+    def places(self) -> list[int]:
+        """Layouts of which there is something."""
+        return sorted(self._pairs.keys() | self._expected.keys())
+
+    def deltas(self, place: int, cells: JoinCells, *, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
+        """The deltas of one layout; `max_ts` is that of its model's predictions."""
+        plan = cells.plans[place]
+        assert plan.outcomes is not None
+        expected, found = self._expected.get(place, []), self._pairs.get(place, [])
+        pane = np.concatenate([*(one[0] for one in expected), *(one.pane for one in found)])
+        cell = np.concatenate([*(one[1] for one in expected), *(one.cell for one in found)])
+        n = sum(one[0].size for one in expected)
+        late = np.concatenate([np.zeros(n, dtype=bool), *(one.late for one in found)])
+        panes, code = np.unique(pane, return_inverse=True)
+        key, group = np.unique((code * (1 << 20) + cell) * 2 + late, return_inverse=True)
+        counts = expected_rows(plan.outcomes, np.bincount(group[:n], minlength=key.size))
+        if found:
+            counts += tabulate_outcomes(plan.outcomes, _rows(found), group[n:], key.size)
+        rest, was_late = np.divmod(key, 2)
+        of_pane, of_cell = np.divmod(rest, 1 << 20)
+        names = [cells.names[code] for code in of_cell.tolist()]
+        rows = [
+            DeltaRow(start, name.version, name.segment, bool(flag))
+            for start, name, flag in zip(panes[of_pane].tolist(), names, was_late.tolist(), strict=True)
+        ]
+        yield from _split(plan, rows, counts, max_ts, transaction)
+
+
+def _rows(found: Sequence[Pairs]) -> JoinedRows:
+    def column(name: str) -> npt.NDArray[np.generic]:
+        parts = [getattr(pairs, name) for pairs in found]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    ranks = None
+    if any(pairs.ranks is not None for pairs in found):
+        none = [np.full((pairs.sign.size, 5), -1, np.int64) if pairs.ranks is None else pairs.ranks for pairs in found]
+        ranks = np.concatenate(none)
+    return JoinedRows(
+        score=column("score").astype(np.float32).astype(np.float64),
+        label=column("label").astype(np.int64),
+        value=column("value").astype(np.float64),
+        outcome=column("outcome").astype(np.int64),
+        truth=column("truth").astype(np.float64),
+        delay_ms=SHORTEST[column("delay").astype(np.int64)],
+        sign=column("sign").astype(np.int64),
+        ranks=ranks,
+    )
+
+
+def _split(plan: Plan, rows: list[DeltaRow], counts: Ints, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
+    body = encode_sparse(counts.ravel())
+    texts = sum(len(row.version) + sum(map(len, row.segment)) for row in rows) * 4 + 16 * len(rows)
+    if len(rows) > 1 and len(body) + texts > RECORD_BYTES - 1024:
+        half = len(rows) // 2
+        yield from _split(plan, rows[:half], counts[:half], max_ts, transaction)
+        yield from _split(plan, rows[half:], counts[half:], max_ts, transaction)
+        return
+    yield Delta(
+        source=transaction.source,
+        begin=transaction.begin,
+        end=transaction.end,
+        part=0,
+        parts=1,
+        seq=transaction.seq,
+        model=plan.layout.model,
+        layout=plan.id,
+        max_ts=max_ts,
+        width=counts.shape[1],
+        rows=rows,
+        body=body,
+        kind=OUTCOME,
+    )
+
+
+def delay_buckets(delay_ms: Ints) -> Ints:
+    """Buckets of delays; an outcome before its prediction has none."""
+    return bucket_of(np.maximum(delay_ms, 0).astype(np.float64))
+
+
+def ranks_of(shares: Sequence[Mapping[str, float] | None], codes: dict[str, int]) -> Ints | None:
+    """Codes of the five most probable classes of each, (n, 5), −1 where there is none; None without any.
+
+    Among equals the first in the order of the names; a class that is not known counts as the place that it takes.
+
+    >>> ranks_of([{"a": 0.2, "b": 0.7, "z": 0.1}, None], {"a": 0, "b": 1}).tolist()
+    [[1, 0, 2, -1, -1], [-1, -1, -1, -1, -1]]
+    """
+    if not any(shares):
+        return None
+    found = np.full((len(shares), 5), -1, dtype=np.int64)
+    for at, one in enumerate(shares):
+        if one:
+            best = sorted(one, key=lambda name: (-one[name], name))[:5]
+            found[at, : len(best)] = [codes.get(name, len(codes)) for name in best]
+    return found
+
+
+__all__ = ["SHORTEST", "JoinTables", "Pairs", "delay_buckets", "ranks_of"]
