@@ -3,7 +3,7 @@
 | state     | what the scope says | →        | reason                                       |
 |-----------|---------------------|----------|----------------------------------------------|
 | inactive  | alarm               | firing   | `above_limit`, `hard_rule` or `silence`      |
-| firing    | alarm               | firing   | nothing is said: it is firing already        |
+| firing    | alarm               | firing   | an audit record a day, with their count      |
 | firing    | cleared             | resolved | `below_clear_limit` or `rule_met_again`      |
 | firing    | layout changed      | resolved | `layout_changed`                             |
 | resolved  | alarm               | firing   | as from inactive; it is a new alert, new id  |
@@ -23,12 +23,16 @@ from streamer.core.outbox import content_hash, nine_digits
 
 #: What charts say; every other detector is a hard rule (DETECTION 6).
 DISTRIBUTION = "distribution"
+#: Alarms of what fires already are told of once in so long, with their count.
+REPEAT_MS = 86_400_000
+CHARTS = frozenset({DISTRIBUTION, "losses", "calibration"})
 
 
 class Member(msgspec.Struct):
     """An alert of an incident. monitor: view and feature of its scope, by index; feature −1 is the model itself.
 
-    starts_at, ends_at: ends of the windows in which it fired and resolved.
+    starts_at, ends_at: ends of the windows in which it fired and resolved. repeats: alarms while it fired that no audit
+    record tells of yet; repeated_at: window end of the last that one did.
     """
 
     id: str
@@ -38,6 +42,8 @@ class Member(msgspec.Struct):
     starts_at: int
     ends_at: int | None = None
     reason: Reason = Reason.ABOVE_LIMIT
+    repeats: int = 0
+    repeated_at: int | None = None
 
     @property
     def firing(self) -> bool:
@@ -47,7 +53,23 @@ class Member(msgspec.Struct):
     @property
     def drift(self) -> bool:
         """A chart found it, not a hard rule: broken data is no reason to retrain."""
-        return self.evidence.detector == DISTRIBUTION
+        return self.evidence.detector in CHARTS
+
+
+def repeat(members: Sequence[Member], alarm: Alarm, *, window_end: int) -> int:
+    """An alarm of what fires already: how many to tell of now, itself included; 0: told of later, with the others.
+
+    One a day of the incident is enough: a drift that stays alarms in every few panes.
+    """
+    for member in members:
+        same = member.monitor == (alarm.view, alarm.feature) and member.evidence.detector == alarm.evidence.detector
+        if same and member.firing:
+            member.repeats += 1
+            if member.repeated_at is not None and window_end - member.repeated_at < REPEAT_MS:
+                return 0
+            told, member.repeats, member.repeated_at = member.repeats, 0, window_end
+            return told
+    return 0
 
 
 def fire(members: list[Member], alarm: Alarm, *, model: str, version: str, window_end: int) -> Member | None:

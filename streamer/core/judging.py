@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from detectors.results import Alarm, ScopeResult
-from schemas.alerts import AlertState, Incident, Reason
+from schemas.alerts import AlertState, Incident, Mark, Reason
 from schemas.layouts import Layout
 from schemas.triggers import Approval
-from streamer.core.alerting import Member, clear, clear_all, fire, look, ranked, transition
+from streamer.core.alerting import Member, clear, clear_all, fire, look, ranked, repeat, transition
 from streamer.core.conditions import holds, text
 from streamer.core.incidents import Episode, is_old, open_episode, publish
+from streamer.core.marking import spent, unheard
 from streamer.core.models import Model
 from streamer.core.outbox import Outbox
 from streamer.core.policy import Decision, decide, review
@@ -29,6 +30,7 @@ class Judge(msgspec.Struct):
     approvals: Mapping[str, Approval]
     now: int
     changed: bool = False
+    marks: Mapping[str, Mark] = {}
 
     def hear(self, result: ScopeResult, *, version: str) -> None:
         """Take in a pane's result. version: the one with most events in it.
@@ -69,9 +71,30 @@ class Judge(msgspec.Struct):
         self.model.episode = None
 
     def review(self, *, at: int) -> None:
-        """Decide pending triggers by approvals and by the time."""
+        """Decide pending triggers by approvals and by the time; hear what people say of incidents."""
+        for mark in unheard(self.model.ledger.marked, self.marks, model=self.layout.model):
+            self._hear_mark(mark, at=at)
         if self.model.ledger.pending:
             self._decisions(review(self.model.ledger, now=self.now, approvals=self.approvals), at=at)
+
+    def _hear_mark(self, mark: Mark, *, at: int) -> None:
+        self.model.ledger.marked[mark.incident] = mark.at
+        self.changed = True
+        budget = spent(self.layout, self.marks, at=at)
+        self.outbox.audit(
+            f"incident {mark.incident}",
+            f"marked {mark.word}",
+            Reason.MARKED_FALSE if mark.word == "false" else Reason.MARKED_TRUE,
+            at=at,
+            model=self.layout.model,
+            by=mark.by,
+            why=mark.reason,
+            marked_at=mark.at,
+            opened_at=mark.opened_at,
+            spent=budget.marked,
+            stated=budget.stated,
+            budget_ms=budget.budget_ms,
+        )
 
     def _look(self, result: ScopeResult) -> bool:
         members = [] if self.model.episode is None else self.model.episode.members
@@ -97,7 +120,8 @@ class Judge(msgspec.Struct):
             found = clear(episode.members, cleared, window_end=result.end)
             self._alerts(episode, found, at=result.end)
             told = told or bool(found)
-        if result.resolved:
+        # Features and outcomes are members of one incident: it is over with the last of both.
+        if result.resolved and not any(member.firing for member in episode.members):
             self.end(Reason.ALL_MEMBERS_RESOLVED, at=result.end)
             return False
         return told
@@ -111,7 +135,10 @@ class Judge(msgspec.Struct):
             )
         member = fire(episode.members, alarm, model=self.layout.model, version=episode.version, window_end=window_end)
         if member is None:
-            self._audit(alarm, "alarm again", alarm.reason)
+            told = repeat(episode.members, alarm, window_end=window_end)
+            if told:
+                self._audit(alarm, "alarm again", alarm.reason, repeats=told)
+            self.changed = True
             return False
         self._alerts(episode, [member], at=window_end)
         return True
@@ -142,12 +169,20 @@ class Judge(msgspec.Struct):
                 direction=alert.evidence.direction,
                 value=alert.evidence.value,
                 limit=alert.evidence.limit,
+                **({"repeats": member.repeats} if member.repeats else {}),
             )
             self.changed = True
 
     def _publish(self, episode: Episode, *, at: int, resolved: Reason | None = None) -> None:
         first = episode.sequence == 0
-        incident = publish(episode, self.layout, at=at, old_news=self._old(at), resolved=resolved)
+        incident = publish(
+            episode,
+            self.layout,
+            at=at,
+            old_news=self._old(at),
+            marked=spent(self.layout, self.marks, at=at).marked,
+            resolved=resolved,
+        )
         self.outbox.incident(incident)
         self.changed = True
         if first or resolved is not None:
@@ -214,7 +249,7 @@ class Judge(msgspec.Struct):
                 **decision.details,
             )
 
-    def _audit(self, alarm: Alarm, decision: str, reason: Reason) -> None:
+    def _audit(self, alarm: Alarm, decision: str, reason: Reason, **details: int) -> None:
         self.outbox.audit(
             f"monitor {alarm.evidence.view}/{alarm.evidence.feature}",
             decision,
@@ -225,6 +260,7 @@ class Judge(msgspec.Struct):
             direction=alarm.evidence.direction,
             value=alarm.evidence.value,
             limit=alarm.evidence.limit,
+            **details,
         )
 
     def _old(self, window_end: int) -> bool:

@@ -215,6 +215,21 @@ def test_every_decision_is_audited_with_its_reason() -> None:
     assert ids == [f"0-{number}".encode() for number in range(1, 7)]
 
 
+def test_alarms_of_what_fires_already_are_told_of_once_a_day_and_every_one_is_counted() -> None:
+    story = Story()
+    story.pane(1, alarm(pane=1))
+    panes_a_day = 86_400_000 // PANE
+    told = {
+        pane: audit.details["repeats"]
+        for pane in range(2, 2 * panes_a_day + 12)
+        for audit in story.pane(pane, alarm(pane=pane))["audit"]
+    }
+    assert told == {2: 1, panes_a_day + 2: panes_a_day, 2 * panes_a_day + 2: panes_a_day}
+    [resolved, _] = story.pane(2 * panes_a_day + 12, cleared=(AGE_CLEAR,), resolved=True)["audit"]
+    assert resolved.details["repeats"] == 9
+    assert sum(told.values()) + 9 == 2 * panes_a_day + 10
+
+
 def test_old_news_is_recorded_and_not_posted_until_it_is_fresh() -> None:
     """A worker that comes back after days: the incident is marked; when the stream is near again it is said anew."""
     story = Story(layout=layout(max_alert_age_ms=3_600_000))
