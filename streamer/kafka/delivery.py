@@ -112,7 +112,7 @@ class Delivery(Service):  # type: ignore[misc]
             # A position that is not in the log is for an operator to decide on, never reset.
             auto_offset_reset="none",
             fetch_max_wait_ms=250,
-            metadata_max_age_ms=60_000,
+            metadata_max_age_ms=settings.metadata_ms,
             **static,
         )
         await start_client(settings, self._consumer)

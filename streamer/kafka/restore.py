@@ -110,16 +110,22 @@ async def ends_of(reader: aiokafka.AIOKafkaConsumer, partitions: Sequence[TopicP
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A position that its log does not hold: `begin` to `end` is what there is."""
+    """A position that its log does not hold: `begin` to `end` is what there is. open: of panes that are still open."""
 
     at: TopicPartition
     position: int
     begin: int
     end: int
+    open: bool = False
 
     def error(self) -> PositionLost:
         """The error that says what is gone, with both offsets, and what an operator can do."""
         log_of = f"{self.at.topic}/{self.at.partition}: position {self.position} lies"
+        if self.open:
+            return PositionLost(
+                f"{log_of} before the log's start ({self.begin} to {self.end}): retention took what open panes were "
+                "counted from; `tripline run --accept-gap` begins these panes anew and records the gap"
+            )
         if self.position < self.begin:
             return PositionLost(
                 f"{log_of} before the log's start ({self.begin} to {self.end}): retention took what was not counted; "
@@ -134,9 +140,8 @@ class Gap:
         """The audit record of an accepted gap. Its time is the worker's: it is an operator's decision, not a result."""
         at = time.time_ns() // 1_000_000
         details = {"topic": self.at.topic, "partition": self.at.partition, "from": self.position, "to": self.begin}
-        record = AuditRecord(
-            subject=task, decision="gap accepted", reason=Reason.GAP_ACCEPTED, at=at, details={**details}
-        )
+        decision = "gap accepted, open panes begin anew" if self.open else "gap accepted"
+        record = AuditRecord(subject=task, decision=decision, reason=Reason.GAP_ACCEPTED, at=at, details={**details})
         name = f"gap-{self.at.topic}-{self.at.partition}-{self.position}"
         value, headers = wrap(record, id=name, source=f"/tripline/{task}", subject=task, at=at)
         return Output("audit", task.encode(), value, partition, headers)
@@ -196,7 +201,11 @@ class _Session:
         if gaps:
             state = self.stage.moved(state, {name: gap.begin for name, gap in gaps.items()})
         since = self.stage.replay_from(state)
-        if since is not None:
+        if since is not None and (lost := await self.lost_of(partition, state, since=since)) is not None:
+            # What is left of these panes' events would count them in part: they begin anew.
+            gaps["open panes"] = lost
+            state = self.stage.moved(state, self.stage.positions(state))
+        elif since is not None:
             state = await self.replay(partition, state, since=since)
         notes = [gap.note(f"{self.stage.name}/{partition}", partition % profiles) for gap in gaps.values()]
         return Restored(partition, self.stage.verify(self.control, state), notes)
@@ -235,13 +244,23 @@ class _Session:
             gaps[name] = gap
         return gaps
 
+    async def lost_of(self, partition: int, state: Any, *, since: int) -> Gap | None:
+        """What retention took of what `replay` needs: nothing, accepted, or `PositionLost`."""
+        (name,) = self.stage.inputs
+        at = TopicPartition(self.settings.topic(name), partition)
+        begin = (await self.log_of(at))[0]
+        if since >= begin:
+            return None
+        gap = Gap(at=at, position=since, begin=begin, end=self.stage.positions(state)[name], open=True)
+        if not self.settings.accept_gap:
+            raise gap.error()
+        log.warning("%s; accepted by --accept-gap", gap.error())
+        return gap
+
     async def replay(self, partition: int, state: Any, *, since: int) -> Any:
         (name,) = self.stage.inputs
         at = TopicPartition(self.settings.topic(name), partition)
-        begin, until = (await self.log_of(at))[0], self.stage.positions(state)[name]
-        if since < begin:
-            # Retention is shorter than an open pane: its events cannot be counted again.
-            raise Gap(at=at, position=since, begin=begin, end=until).error()
+        until = self.stage.positions(state)[name]
         pieces = read_between(self.reader, {at: (since, until)}, stall_s=self.settings.broker_timeout_s)
         async for _, records in pieces:
             state = self.stage.replay(self.control, state, records)

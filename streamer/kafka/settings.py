@@ -27,6 +27,7 @@ class KafkaSettings:
 
     batch_rows, batch_bytes: bounds of one transaction. linger_ms: how long a batch waits for more; up to
     slow_linger_ms where that would hold fewer than slow_rows. tick_ms: a task says how far it is at least this often.
+    metadata_ms: how often a consumer looks whether its topics have changed.
     broker_timeout_s: how long the broker may be silent before the worker gives up (exit 70).
 
     >>> settings = KafkaSettings(bootstrap_servers="127.0.0.1:9092", topic_prefix="eu-")
@@ -55,6 +56,7 @@ class KafkaSettings:
     fetch_bytes: int = 1_000_000
     replication: int = -1
     profiles_partitions: int = 8
+    metadata_ms: int = 60_000
 
     def topic(self, logical: str) -> str:
         """Name on Kafka of a logical topic."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from brokers import Kafka, eventually, free_port, promtool_check_metrics
@@ -87,6 +88,30 @@ def test_inputs_that_grew_are_refused_with_instructions(kafka: Kafka, prefix: st
     code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
     assert code == 2
     assert "inputs must have the same number of partitions" in log
+
+
+@pytest.mark.parametrize("grown", [["predictions"], ["predictions", "features"]])
+def test_inputs_that_grow_while_it_runs_end_it_with_instructions_and_so_does_the_next_start(
+    kafka: Kafka, prefix: str, tmp_path: Path, grown: list[str]
+) -> None:
+    """What was counted until then is exact; nobody counts what goes to a partition that was not there."""
+    settings = settings_for(kafka.bootstrap, prefix, metadata_ms=1_000)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    for name in grown:
+        asyncio.run(grow(settings, settings.topic(name), to=5))
+    code, log = until_ended(fleet)
+    truth = feeder.stop()
+    found = ", ".join(f"{name} {5 if name in grown else 4}" for name in ("predictions", "features"))
+    assert code == 2
+    assert f"partitions are now {found}, but were 4" in log
+    assert "Go back to the old count, or start a new `kafka.app` on the new topics" in log
+    assert counted(settings) <= truth
+    code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+    assert code == 2
+    assert "partitions" in log
 
 
 def test_its_page_is_ready_when_restored_and_clean(kafka: Kafka, prefix: str, tmp_path: Path, promtool: str) -> None:
