@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from detectors.references import Reference, dumps, loads
-from schemas.control import Cluster
+from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
 from schemas.layouts import Condition, Expectation, Layout, Limits, RetrainPolicy, View
 from streamer import config as configuration
@@ -24,15 +24,26 @@ from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
 from streamer.config_conditions import Group, Line, Place, condition_of, lasting, leaves
 from streamer.core.conditions import needs_drift
-from streamer.core.control import Control, publish_cluster, publish_layout, publish_reference
+from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
+from streamer.core.mappings import input_mapping
 from streamer.core.records import Output
+from streamer.formats.mapping import TopicMapping
 
+INPUTS = ("predictions", "features", "outcomes")
 #: So many segment columns are crossed into cells; each further one is a table of its own.
 CROSSED = 2
 #: How far ahead of a model's time a new layout begins, at least: this, and two panes.
 AHEAD_MS = 120_000
 #: Labels of a model that has learned no other delay are judged at most so long after their pane.
 MATURITY_MS = 86_400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remapping:
+    """How one input is to be read from an append time on. before: as it is now; None where nothing was ever read."""
+
+    mapping: InputMapping
+    before: InputMapping | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +150,7 @@ def layout_of(
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
         limits=Limits(**bounds),
-        **_outcomes(model),
+        **_outcomes(model, reference),
     )
 
 
@@ -204,6 +215,32 @@ def differing(before: Layout, after: Layout) -> tuple[str, ...]:
     return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
+def remappings(
+    wanted: Mapping[str, TopicMapping], control: Control, *, now: int, since: int | None = None
+) -> list[Remapping]:
+    """Inputs that the file reads by another mapping than the last one in `control`.
+
+    now: append time of the log's ends, ms. What is in use changes two minutes ahead, or at `since` when that is later;
+    an input of which no model is in force is read so from its beginning.
+    """
+    found = []
+    for name in INPUTS:
+        last = (*control.mappings.get(name, ()),)[-1:]
+        before = last[0] if last else input_mapping(name, None)
+        asked = input_mapping(name, wanted.get(name))
+        if msgspec.structs.replace(before, from_ms=0) == asked:
+            continue
+        used = bool(last) or any(_reads(layout, name) for layouts in control.models.values() for layout in layouts)
+        earliest = max(now + AHEAD_MS, before.from_ms + 1, since or 0) if used else 0
+        mapping = msgspec.structs.replace(asked, from_ms=earliest)
+        found.append(Remapping(mapping=mapping, before=before if used else None))
+    return found
+
+
+def _reads(layout: Layout, name: str) -> bool:
+    return layout.kind == name or (name == "outcomes" and layout.horizon_ms > 0)
+
+
 def records(changes: Sequence[Change], references: Mapping[str, Reference], control: Control) -> list[Output]:
     """Records for `control`: references that are not there yet, then the layouts that use them."""
     outputs: list[Output] = []
@@ -217,13 +254,19 @@ def records(changes: Sequence[Change], references: Mapping[str, Reference], cont
 
 
 def control_of(
-    wanted: Mapping[str, Layout], references: Mapping[str, Reference], *, sources: int = 1, profiles: int = 1
+    wanted: Mapping[str, Layout],
+    references: Mapping[str, Reference],
+    *,
+    sources: int = 1,
+    profiles: int = 1,
+    mappings: Mapping[str, TopicMapping] | None = None,
 ) -> Control:
-    """A control in which these layouts are in force from the beginning: for `backtest`, stories and tests."""
+    """A control in which layouts and mappings are in force from the beginning: for `backtest`, stories and tests."""
     changes = plan(wanted, Control(), profiles=profiles, rates={}, times={})
     first = publish_cluster(Cluster(sources=sources, profiles=profiles))
     control = Control()
-    for offset, output in enumerate([first, *records(changes, references, control)]):
+    how = [publish_mapping(one.mapping) for one in remappings(mappings or {}, Control(), now=0)]
+    for offset, output in enumerate([first, *how, *records(changes, references, control)]):
         control = control.apply(output.key, output.value, offset=offset)
     return control
 
@@ -233,8 +276,10 @@ def rate_of(reference: Reference) -> float:
     return reference.n / reference.days if reference.days >= 1 else float(reference.n)
 
 
-def in_words(change: Change) -> str:
+def in_words(change: Change | Remapping) -> str:
     """One line for a person."""
+    if isinstance(change, Remapping):
+        return _mapping_in_words(change)
     layout = change.layout
     tested = f"{len(layout.monitored)} features × {len(layout.views)} views"
     if change.before is None:
@@ -245,8 +290,18 @@ def in_words(change: Change) -> str:
     )
 
 
+def _mapping_in_words(change: Remapping) -> str:
+    mapping = change.mapping
+    how = "as events of Tripline's own" if mapping.native else f"by a mapping of {', '.join(sorted(mapping.fields))}"
+    if change.before is None:
+        return f"input {mapping.input}: read {how}, from the beginning"
+    return f"input {mapping.input}: what is appended from {spans.rfc3339(mapping.from_ms)} on is read {how}"
+
+
 def _from(last: Layout, target: Layout, *, time: int, since: int | None) -> int:
-    step = math.lcm(last.pane_ms, target.pane_ms)
+    # An outcome pane belongs to one layout.
+    outcome_panes = [one.outcome_pane_ms for one in (last, target) if one.horizon_ms]
+    step = math.lcm(last.pane_ms, target.pane_ms, *outcome_panes)
     earliest = max(time + max(AHEAD_MS, 2 * last.pane_ms, 2 * target.pane_ms), last.from_ms + 1)
     if since is not None:
         if since < earliest:
@@ -258,12 +313,15 @@ def _from(last: Layout, target: Layout, *, time: int, since: int | None) -> int:
     return -(-earliest // step) * step
 
 
-def _outcomes(model: configuration.Model) -> dict[str, Any]:
+def _outcomes(model: configuration.Model, reference: Reference) -> dict[str, Any]:
     """Fields of a layout that say how outcomes are joined; none where the model has no outcomes."""
     outcomes = model.outcomes
     if outcomes is None:
         return {}
     maturity = outcomes.maturity
+    if maturity is None and reference.labels is not None and reference.labels.maturity_ms:
+        # As the reference's own labels came, to the second.
+        maturity = min(-(-reference.labels.maturity_ms // 1000) * 1000, outcomes.horizon)
     return {
         "outcome_pane_ms": outcomes.pane,
         "maturity_ms": min(outcomes.horizon // 7, MATURITY_MS) if maturity is None else maturity,

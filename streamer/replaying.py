@@ -5,26 +5,28 @@ Nothing is decided here. Append time, which a broker would give, the caller give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.rows import Rows
 from schemas.alerts import Alert, AuditRecord, Incident
-from schemas.envelopes import unwrap
+from schemas.envelopes import TYPES, unwrap
 from schemas.events import DropReason
 from schemas.triggers import RetrainTrigger
-from schemas.verdicts import WindowReport
+from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
 from streamer.core.models import Model
 from streamer.core.records import Batch, Output, PlainRecord
-from streamer.formats.mapping import TopicMapping
 
 
 class Said:
-    """What stage 2 said, decoded, in order. windows are kept only when asked for: there is one per pane."""
+    """What stage 2 said, decoded, in order. windows are kept only when asked for: there is one per pane.
+
+    outcomes: the last report on each outcome pane, by model and start; matured: the one with the charts' verdicts.
+    """
 
     def __init__(self, *, windows: bool = False) -> None:
         self.incidents: list[Incident] = []
@@ -32,6 +34,8 @@ class Said:
         self.triggers: list[RetrainTrigger] = []
         self.audits: list[AuditRecord] = []
         self.windows: list[WindowReport] = []
+        self.outcomes: dict[tuple[str, int], OutcomeReport] = {}
+        self.matured: dict[tuple[str, int], OutcomeReport] = {}
         self._keep_windows = windows
 
     def take(self, output: Output) -> None:
@@ -46,6 +50,11 @@ class Said:
             self.triggers.append(unwrap(output.value, RetrainTrigger))
         elif output.topic == "audit":
             self.audits.append(unwrap(output.value, AuditRecord))
+        elif output.topic == "windows" and dict(output.headers)["ce_type"].decode() == TYPES[OutcomeReport]:
+            report = unwrap(output.value, OutcomeReport)
+            self.outcomes[report.model, report.start] = report
+            if report.verdicts:
+                self.matured[report.model, report.start] = report
         elif output.topic == "windows" and self._keep_windows:
             self.windows.append(unwrap(output.value, WindowReport))
 
@@ -60,7 +69,6 @@ class Replay:
         self,
         control: Control,
         *,
-        mappings: Mapping[str, TopicMapping] | None = None,
         windows: bool = False,
         keep: bool = False,
     ) -> None:
@@ -70,7 +78,7 @@ class Replay:
         self.now = 0
         self._keep = keep
         self._offset = 0
-        self._profiling = profiling.start(control, 0, mappings=mappings)
+        self._profiling = profiling.start(control, 0)
         self._monitoring = monitoring.start(control, 0)
 
     def rows(

@@ -70,11 +70,10 @@ def _counted(
     loaded: Loaded, layouts: Mapping[str, Layout], references: Mapping[str, Reference], lines: list[bytes]
 ) -> tuple[list[Output], profiling.ProfilingState]:
     """Every line through the input that its models are read from; where both are, that of the first line that fits."""
-    mappings = loaded.config.mapping
-    control = control_of(layouts, references)
+    control = control_of(layouts, references, mappings=loaded.config.mapping)
     best: tuple[list[Output], profiling.ProfilingState] | None = None
     for input in sorted({layout.kind for layout in layouts.values()}, reverse=True):
-        state = profiling.start(control, 0, mappings=mappings)
+        state = profiling.start(control, 0)
         # No append time: a sample may be old or made up.
         records = [PlainRecord(input, 0, i, -1, None, line) for i, line in enumerate(lines)]
         state, outputs = profiling.apply(state, Batch(input, records, len(lines)), control)
@@ -109,7 +108,9 @@ def _absent(deltas: Iterable[Delta], tables: Mapping[str, DeltaTable], file: str
         if delta.width == tables[delta.model].width:
             rows = decode_rows(delta)
             total = counts.setdefault(delta.model, np.zeros(delta.width, dtype=np.int64))
-            np.add.at(total, rows.column, rows.values)
+            # Rows of marginal tables hold the events of the cells once more, and stand behind them.
+            cells = rows.bounds[sum(not row.marginal for row in delta.rows)]
+            np.add.at(total, rows.column[:cells], rows.values[:cells])
     for model, total in sorted(counts.items()):
         table = tables[model]
         for spec in table.specs:

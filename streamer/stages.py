@@ -12,7 +12,6 @@ from streamer.core.monitoring import MonitoringState
 from streamer.core.positions import Counters
 from streamer.core.profiling_state import ProfilingState
 from streamer.core.records import Batch, Output, Record
-from streamer.formats.mapping import TopicMapping
 from streamer.kafka.stages import Counts
 from streamer.kafka.topics import DECISIONS
 
@@ -22,10 +21,9 @@ _REASONS = (*(reason.value for reason in DropReason), GAP)
 
 
 class Profiling(NamedTuple):
-    """Stage 1: streamer/core/profiling.py. mappings: how inputs that are not ours are read."""
+    """Stage 1: streamer/core/profiling.py."""
 
     inputs: tuple[str, ...] = ("predictions", "features", "outcomes")
-    mappings: Mapping[str, TopicMapping] = {}
     dead_letter_payload: bool = False
     name: str = "profiling"
     writes: tuple[str, ...] = ("dead-letter",)
@@ -40,16 +38,13 @@ class Profiling(NamedTuple):
             control,
             partition,
             next=positions,
-            mappings=self.mappings,
             dead_letter_payload=self.dead_letter_payload,
         )
 
     def restore(
         self, control: Control, partition: int, records: Iterable[tuple[bytes, bytes]]
     ) -> ProfilingState | None:
-        state = profiling.restore(
-            records, control, mappings=self.mappings, dead_letter_payload=self.dead_letter_payload
-        )
+        state = profiling.restore(records, control, dead_letter_payload=self.dead_letter_payload)
         if state is not None:
             # An input that was added to the configuration since: read from its start.
             for name in self.inputs:

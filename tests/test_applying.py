@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -9,9 +10,20 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.layouts import Expectation, Layout, RetrainPolicy, View
-from streamer.applying import Change, control_of, differing, load_references, plan, records, targets
+from streamer.applying import (
+    Change,
+    control_of,
+    differing,
+    in_words,
+    load_references,
+    plan,
+    records,
+    remappings,
+    targets,
+)
 from streamer.config import ConfigurationErrors, Loaded, load_text
-from streamer.core.control import Control
+from streamer.core.control import Control, publish_mapping
+from streamer.formats.mapping import TopicMapping
 from tests.histories import HOUR, START, reference, write_reference
 
 FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n"
@@ -164,3 +176,58 @@ def test_references_come_before_the_layouts_that_use_them_and_once_only(tmp_path
 def test_where_and_when_a_layout_stands_is_no_difference(tmp_path: Path) -> None:
     layout = layout_of(tmp_path)
     assert differing(layout, msgspec.structs.replace(layout, from_ms=HOUR, partition=3)) == ()
+
+
+FOREIGN = TopicMapping(fields={"ts": "at"}, constants={"model": "m"})
+OTHER = TopicMapping(fields={"ts": "time"}, constants={"model": "m"})
+
+
+def in_force(tmp_path: Path, mappings: Mapping[str, TopicMapping]) -> Control:
+    return control_of({"m": layout_of(tmp_path)}, {"m": reference()}, mappings=mappings)
+
+
+def test_a_first_mapping_holds_from_the_beginning() -> None:
+    [change] = remappings({"features": FOREIGN}, Control(), now=START)
+    assert (change.mapping.input, change.mapping.from_ms, change.before) == ("features", 0, None)
+    assert in_words(change) == "input features: read by a mapping of ts, from the beginning"
+
+
+def test_what_is_in_force_already_is_no_change(tmp_path: Path) -> None:
+    control = in_force(tmp_path, {"features": FOREIGN})
+    assert remappings({"features": FOREIGN}, control, now=START) == []
+    assert remappings({}, in_force(tmp_path, {}), now=START) == []
+
+
+@pytest.mark.parametrize(("before", "after", "native"), [
+    ({"features": FOREIGN}, {"features": OTHER}, False),
+    ({"features": FOREIGN}, {}, True),
+    ({}, {"features": FOREIGN}, False),
+])  # fmt: skip
+def test_an_input_in_use_changes_two_minutes_ahead(
+    tmp_path: Path, before: dict[str, TopicMapping], after: dict[str, TopicMapping], native: bool
+) -> None:
+    """Another mapping, none any more, or one where there was none: a model is counted from it."""
+    [change] = remappings(after, in_force(tmp_path, before), now=START)
+    assert (change.mapping.from_ms, change.mapping.native) == (START + 120_000, native)
+    assert change.before is not None
+    assert "what is appended from 2025-01-06T00:02:00Z on" in in_words(change)
+    [later] = remappings(after, in_force(tmp_path, before), now=START, since=START + HOUR)
+    assert later.mapping.from_ms == START + HOUR
+
+
+def test_an_input_that_no_model_is_counted_from_is_read_so_from_the_beginning(tmp_path: Path) -> None:
+    """`m` is a feature set: predictions and outcomes are of nobody yet."""
+    changes = remappings({"predictions": FOREIGN, "outcomes": FOREIGN}, in_force(tmp_path, {}), now=START)
+    assert [(change.mapping.input, change.mapping.from_ms) for change in changes] == [
+        ("predictions", 0),
+        ("outcomes", 0),
+    ]
+
+
+def test_two_changes_in_a_row_stand_one_after_the_other(tmp_path: Path) -> None:
+    control = in_force(tmp_path, {"features": FOREIGN})
+    for wanted in ({"features": OTHER}, {"features": FOREIGN}):
+        [change] = remappings(wanted, control, now=START)
+        output = publish_mapping(change.mapping)
+        control = control.apply(output.key, output.value, offset=control.offset)
+    assert [one.from_ms for one in control.mappings["features"]] == [0, START + 120_000, START + 120_001]

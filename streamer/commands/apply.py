@@ -8,15 +8,27 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from schemas.control import Cluster
 from schemas.errors import ConfigurationError, FormatError
 from schemas.events import FUTURE_MS
 from schemas.profiles import decode
 from streamer import spans
-from streamer.applying import Change, in_words, load_references, plan, rate_of, records, targets
+from streamer.applying import (
+    Change,
+    Remapping,
+    in_words,
+    load_references,
+    plan,
+    rate_of,
+    records,
+    remappings,
+    targets,
+)
 from streamer.commands.connecting import settings_from
 from streamer.config import Loaded, load
-from streamer.core.control import Control, publish_cluster
+from streamer.core.control import Control, publish_cluster, publish_mapping
 from streamer.core.records import Output
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.tailing import history, publish
@@ -53,7 +65,7 @@ def left_over(loaded: Loaded, control: Control) -> list[str]:
 
 async def applied(
     loaded: Loaded, settings: KafkaSettings, *, since: int | None = None, dry_run: bool = False
-) -> list[Change]:
+) -> list[Change | Remapping]:
     """Publish what differs from `control`, and return it."""
     references = load_references(loaded)
     wanted = targets(loaded, references)
@@ -69,13 +81,16 @@ async def applied(
     rates = {name: rate_of(reference) for name, reference in references.items()}
     times = await _times(settings, control)
     changes = plan(wanted, control, profiles=profiles, rates=rates, times=times, since=since)
+    inputs = remappings(loaded.config.mapping, control, now=time.time_ns() // 1_000_000, since=since)
     outputs: list[Output] = []
     if cluster is None:
         outputs.append(publish_cluster(Cluster(sources=sources, profiles=profiles)))
+    # Mappings before layouts: no worker counts a model before it knows how to read it.
+    outputs += [publish_mapping(one.mapping) for one in inputs]
     outputs += records(changes, references, control)
     if outputs and not dry_run:
         await publish(settings, outputs)
-    return changes
+    return [*inputs, *changes]
 
 
 async def control_of_topic(settings: KafkaSettings) -> Control:
@@ -105,7 +120,15 @@ async def _times(settings: KafkaSettings, control: Control) -> Mapping[str, int]
     return {**times, **heard}
 
 
-def _plain(change: Change) -> dict[str, object]:
+def _plain(change: Change | Remapping) -> dict[str, object]:
+    if isinstance(change, Remapping):
+        mapping = change.mapping
+        return {
+            "input": mapping.input,
+            "mapping": None if mapping.native else msgspec.to_builtins(mapping),
+            "from": spans.rfc3339(mapping.from_ms),
+            "new": change.before is None,
+        }
     layout = change.layout
     return {
         "model": layout.model,

@@ -55,9 +55,7 @@ def worker_of(loaded: Loaded, settings: KafkaSettings) -> Worker:
 
     config = loaded.config
     stages = (
-        Profiling(
-            inputs=tuple(settings.inputs), mappings=dict(config.mapping), dead_letter_payload=config.dead_letter_payload
-        ),
+        Profiling(inputs=tuple(settings.inputs), dead_letter_payload=config.dead_letter_payload),
         Monitoring(),
     )
     notify = None

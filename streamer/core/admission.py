@@ -38,8 +38,9 @@ class Arrivals:
     """The decoded rows of a batch, in offset order; all arrays (n,).
 
     at: numbers of their records. model: codes into `models`. ts: as told, not checked yet. append: append times, -1
-    where unknown; None when no row has one. identity: of (model, id); None when rows have no ids. unfit: rows that
-    were found wanting when their columns were made. key: of the id alone, by which outcomes are joined.
+    where unknown; None when no row has one. identity: of (model, id); None when no row has an id; anonymous: those
+    that have none, when others do. unfit: rows that were found wanting when their columns were made. key: of the id
+    alone, by which outcomes are joined.
     """
 
     at: Ints

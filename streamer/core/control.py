@@ -1,4 +1,4 @@
-"""The content of the `control` topic as a value: layouts, references, approvals, partition counts.
+"""The content of the `control` topic as a value: layouts, mappings, references, approvals, marks, partition counts.
 
 Both stages and `backtest` get a `Control`; how its records arrived is the rim's business. A newer `Control` is a new
 value: `control = control.apply(key, value, offset=…)`.
@@ -12,26 +12,33 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from detectors.references import Reference, loads
-from schemas.control import CHUNK_BYTES, Cluster, ReferenceHead
+from schemas.alerts import Mark
+from schemas.control import CHUNK_BYTES, CONTROL_FORMAT, Cluster, InputMapping, ReferenceHead
 from schemas.errors import FormatError, ReferenceFileError
 from schemas.layouts import LAYOUT_FORMAT, Layout
 from schemas.triggers import Approval
+from streamer.core.mappings import topic_mapping
 from streamer.core.records import Output
 
 CLUSTER_KEY = b"cluster"
+#: What the keys of people's words on incidents begin with.
+MARK_KEY = b"mark|"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """Everything that changes a result and is not an event.
 
-    models: layouts of each model, ascending by `from_ms`. references: by id, complete and hash-checked only.
+    models: layouts of each model, ascending by `from_ms`; mappings: those of each input likewise. references: by id,
+    complete and hash-checked only.
     offset: next offset of the control topic that is not in here yet.
     """
 
     models: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+    mappings: dict[str, tuple[InputMapping, ...]] = field(default_factory=dict)
     references: dict[str, Reference] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
     cluster: Cluster | None = None
     offset: int = 0
     _chunks: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
@@ -68,11 +75,18 @@ class Control:
             return replace(self, cluster=msgspec.json.decode(value, type=Cluster))
         if kind == "layout":
             return self._take_layout(rest, value)
+        if kind == "mapping":
+            return self._take_mapping(rest, value)
         if kind == "approval":
             kept = {name: approval for name, approval in self.approvals.items() if name != rest}
             if value is not None:
                 kept[rest] = msgspec.json.decode(value, type=Approval)
             return replace(self, approvals=kept)
+        if kind == "mark":
+            marks = {name: mark for name, mark in self.marks.items() if name != rest}
+            if value is not None:
+                marks[rest] = msgspec.json.decode(value, type=Mark)
+            return replace(self, marks=marks)
         if kind == "reference":
             return self._take_reference(rest, value)
         raise FormatError(f"control record of unknown kind {kind!r}: written by a newer version?")
@@ -89,6 +103,20 @@ class Control:
         if others:
             models[model] = tuple(sorted(others, key=lambda layout: layout.from_ms))
         return replace(self, models=models)
+
+    def _take_mapping(self, rest: str, value: bytes | None) -> Control:
+        name, _, from_ms = rest.rpartition("|")
+        others = [mapping for mapping in self.mappings.get(name, ()) if mapping.from_ms != int(from_ms)]
+        if value is not None:
+            mapping = msgspec.json.decode(value, type=InputMapping)
+            if mapping.format > CONTROL_FORMAT:
+                raise FormatError(f"mapping of format {mapping.format}; this worker reads up to {CONTROL_FORMAT}")
+            topic_mapping(mapping)  # ValueError where it cannot work
+            others.append(mapping)
+        mappings = {known: found for known, found in self.mappings.items() if known != name}
+        if others:
+            mappings[name] = tuple(sorted(others, key=lambda mapping: mapping.from_ms))
+        return replace(self, mappings=mappings)
 
     def _take_reference(self, rest: str, value: bytes | None) -> Control:
         reference_id, _, part = rest.rpartition("|")
@@ -124,6 +152,11 @@ def publish_layout(layout: Layout) -> Output:
     return Output("control", f"layout|{layout.model}|{layout.from_ms}".encode(), msgspec.json.encode(layout))
 
 
+def publish_mapping(mapping: InputMapping) -> Output:
+    """Record that says how an input is read from an append time on."""
+    return Output("control", f"mapping|{mapping.input}|{mapping.from_ms}".encode(), msgspec.json.encode(mapping))
+
+
 def publish_cluster(cluster: Cluster) -> Output:
     """Record that fixes the partition counts."""
     return Output("control", CLUSTER_KEY, msgspec.json.encode(cluster))
@@ -132,6 +165,11 @@ def publish_cluster(cluster: Cluster) -> Output:
 def publish_approval(approval: Approval) -> Output:
     """Record that carries a person's word on a trigger."""
     return Output("control", f"approval|{approval.trigger}".encode(), msgspec.json.encode(approval))
+
+
+def publish_mark(mark: Mark) -> Output:
+    """Record that carries a person's word on an incident."""
+    return Output("control", f"mark|{mark.incident}".encode(), msgspec.json.encode(mark))
 
 
 def publish_reference(reference_id: str, raw: bytes) -> list[Output]:

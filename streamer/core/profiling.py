@@ -91,8 +91,8 @@ def restore(
 def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[ProfilingState, list[Output]]:
     """Count a batch. An empty one is a tick: nothing but progress.
 
-    Raises `LateLayout` when `control` brings a layout or a mapping whose time has passed here, `ProtocolBroken` when the batch does
-    not begin at the next offset or later, `ReferenceFileError` when a layout's reference is not whole.
+    Raises `LateLayout` when `control` brings a layout or a mapping whose time has passed here, `ProtocolBroken` when
+    the batch does not begin at the next offset or later, `ReferenceFileError` when a layout's reference is not whole.
     """
     records = batch.records
     _check(state, batch)

@@ -36,8 +36,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities
     in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. folded: events of which a version or a
     segment value went to `__other__` in their delta. appended: largest append time by input. join: of outcomes; those
-    that wait are neither applied nor dropped
-    yet. digest: of all the other fields.
+    that wait are neither applied nor dropped yet. digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from streamer.core.mappings import input_mapping
 from streamer.core.profiling import apply, start
 from streamer.core.records import Batch
 from streamer.formats.mapping import TopicMapping, split
@@ -36,10 +38,10 @@ def foreign(**changes: Any) -> dict[str, Any]:
 
 
 def counted(mapping: TopicMapping, *events: Any) -> tuple[dict[str, int], dict[tuple[Any, ...], Any]]:
-    state = start(CONTROL, SOURCE, mappings={"predictions": mapping})
+    control = replace(CONTROL, mappings={"predictions": (input_mapping("predictions", mapping),)})
     records = [record(event, offset=i) for i, event in enumerate(events)]
-    state, outputs = apply(state, Batch("predictions", records, len(records)), CONTROL)
-    return {reason: n for reason, n in state.drops.items() if n}, dict(summed([outputs], CONTROL).tables)
+    state, outputs = apply(start(control, SOURCE), Batch("predictions", records, len(records)), control)
+    return {reason: n for reason, n in state.drops.items() if n}, dict(summed([outputs], control).tables)
 
 
 def test_fields_features_segments_and_constants_come_from_their_paths() -> None:

@@ -16,6 +16,7 @@ from streamer.commands.apply import applied, apply, control_of_topic
 from streamer.commands.check import check
 from streamer.commands.connecting import settings_from
 from streamer.commands.reference import build
+from streamer.commands.run import put_in_force
 from streamer.config import Loaded, load
 from streamer.kafka.topics import create_topics, topic_specs
 from tests.histories import EVERY, HOUR, START, reference, rows, write_reference
@@ -32,6 +33,10 @@ models:
     reference: reference.json
     pane: 1h
     tolerance: {tolerance}
+"""
+MAPPING = """\
+mapping:
+  features: {fields: {ts: at}, features: "in.*", constants: {feature_set: m}}
 """
 
 
@@ -79,6 +84,31 @@ def test_a_configuration_is_put_in_force_once_and_a_change_comes_later(
     path.write_text(path.read_text().replace("  m:\n", "  n:\n"))
     apply(path)
     assert capsys.readouterr().out.startswith("m: not in the file, but still in force")
+
+
+def test_a_mapping_is_in_force_by_the_topic_and_a_file_that_differs_starts_no_worker(
+    kafka: Kafka, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What changes a result travels on `control`: a worker's own file does not decide how it reads."""
+    loaded = configured(tmp_path, kafka.bootstrap, prefix)
+    make_topics(loaded)
+    settings, path = settings_from(loaded), tmp_path / "tripline.yaml"
+    path.write_text(path.read_text() + MAPPING)
+    apply(path)
+    assert "input features: read by a mapping of ts, from the beginning" in capsys.readouterr().out
+    asyncio.run(put_in_force(load(path), settings))
+
+    before = time.time_ns() // 1_000_000
+    path.write_text(path.read_text().replace("ts: at", "ts: when"))
+    with pytest.raises(ConfigurationError, match="input features: what is appended from"):
+        asyncio.run(put_in_force(load(path), settings))
+    apply(path, as_json=True)
+    [change] = json.loads(capsys.readouterr().out)
+    assert (change["input"], change["new"], change["mapping"]["fields"]) == ("features", False, {"ts": "when"})
+    found = asyncio.run(control_of_topic(settings)).mappings["features"]
+    assert [mapping.fields["ts"] for mapping in found] == ["at", "when"]
+    assert found[1].from_ms >= before + 120_000
+    asyncio.run(put_in_force(load(path), settings))
 
 
 def test_topics_that_are_not_there_are_refused(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
