@@ -14,6 +14,7 @@ from streamer.core import timestamps
 from streamer.core.cells import bounded
 from streamer.core.columns import StructValues, named
 from streamer.core.join_cells import JoinCells
+from streamer.core.outputs import unfit_outputs
 from streamer.core.plans import Plan, Plans
 from streamer.core.predicted import Predicted, concatenated, predicted_of
 from streamer.core.records import PlainRecord
@@ -62,8 +63,13 @@ def _parts(
     model = [names[shapes.codes[type(row)]] for row in rows]
     ts, version = timestamps.milliseconds(columns["ts"]), named(columns["version"])
     values = StructValues(shapes, columns, here)
+    for unfit in unfit_outputs(columns, told.append[here], np.zeros(here.size, dtype=np.int64), [()]):
+        for i in unfit.rows.tolist():
+            wrong[int(here[i])] = Refusal(int(here[i]), unfit.reason, f"prediction: {unfit.detail}", model[i])
     by_plan: dict[int, list[int]] = {}
     for i, at in enumerate(here.tolist()):
+        if at in wrong:
+            continue
         reason = _unfit(int(ts[i]), told, at, model[i])
         plan = None if reason else _plan(plans, model[i], int(ts[i]))
         if reason:

@@ -46,6 +46,7 @@ def join_batch(
     if arrivals is not None and groups:
         join.predictions(arrivals, groups)
     if told is not None:
+        told = join.placed(told)
         echoed = np.array([bool(echo) for echo in told.echo])
         if echoed.any():
             wrong, echoes, rows = read_echoes(pick(told, np.flatnonzero(echoed)), state.plans, join.cells)

@@ -156,9 +156,23 @@ class Join:
         if self.waiting:
             self._join_waiting(start, key[:kept])
 
+    def placed(self, told: Told) -> Told:
+        """Outcomes with `append_s` and `seen`: all of a batch together, in the order of their log."""
+        append = np.maximum.accumulate(np.maximum(told.append // 1000, self.told_s))
+        self.told_s = int(append[-1])
+        seen = np.full(told.ts.size, _UNTOLD, dtype=np.int64)
+        names = set(told.model)
+        for name in names - {""}:
+            mine = np.flatnonzero([one == name for one in told.model]) if len(names) > 1 else np.arange(told.ts.size)
+            seen[mine] = np.maximum.accumulate(np.maximum(told.ts[mine], self.seen.get(name, _UNTOLD)))
+            self.seen[name] = int(seen[mine[-1]])
+        return told._replace(append_s=append, seen=seen)
+
     def outcomes(self, told: Told) -> list[Refusal]:
-        """Join outcomes that came by themselves; why some are dropped, by `told.at`."""
-        append, seen = self._move(told)
+        """Join outcomes that came by themselves, `placed`; why some are dropped, by `told.at`."""
+        append, seen = told.append_s, told.seen
+        assert append is not None
+        assert seen is not None
         best = np.full(told.key.size, -1, dtype=np.int64)
         model = np.array([self._code_of.get(name, _NOBODY) for name in told.model], dtype=np.int64)
         for at, numbers in self.pending.find(told.key):
@@ -179,11 +193,13 @@ class Join:
         return refusals
 
     def echoes(self, told: Told, rows: Predicted) -> list[Refusal]:
-        """Join outcomes that carry their prediction, (n,) both; why some are dropped, by `told.at`.
+        """Join outcomes that carry their prediction, (n,) both, `placed`; why some are dropped, by `told.at`.
 
         The first of an id is kept like a prediction, so that further ones are duplicates or corrections of it.
         """
-        append, seen = self._move(told)
+        append, seen = told.append_s, told.seen
+        assert append is not None
+        assert seen is not None
         rows = rows._replace(append=append)
         key = told.key ^ np.uint64(0xEC40EC40EC40EC41)
         refusals = []
@@ -332,18 +348,6 @@ class Join:
         known = np.unique(model[model >= 0]).tolist()
         by_model = {self.cells.models[code]: int(until_ms[model == code].max()) for code in known}
         return int((append + self.cells.kept_s[place]).max()), by_model
-
-    def _move(self, told: Told) -> tuple[Ints, Ints]:
-        """Append times and times seen, up to each outcome."""
-        append = np.maximum.accumulate(np.maximum(told.append // 1000, self.told_s))
-        self.told_s = int(append[-1])
-        seen = np.full(told.ts.size, _UNTOLD, dtype=np.int64)
-        names = set(told.model)
-        for name in names - {""}:
-            mine = np.flatnonzero([one == name for one in told.model]) if len(names) > 1 else np.arange(told.ts.size)
-            seen[mine] = np.maximum.accumulate(np.maximum(told.ts[mine], self.seen.get(name, _UNTOLD)))
-            self.seen[name] = int(seen[mine[-1]])
-        return append, seen
 
     def _fits(self, numbers: Ints, *, ts: Ints, append: Ints, seen: Ints, model: Ints) -> Bools:
         """Which outcomes are of which rows: see the top of this file."""

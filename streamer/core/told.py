@@ -16,7 +16,8 @@ class Told(NamedTuple):
 
     append: the log's time, ms, −1 where unknown. model: "" where none is named. text: as a class, None where it cannot
     be one; number: as a value, NaN where it cannot be one. echo: the prediction, as JSON, empty where there is none.
-    offset: in the log of `topic`.
+    offset: in the log of `topic`. append_s: the largest append time of the log up to each, s; seen: the largest time of
+    its model's outcomes up to each, ms; both None until the join has looked at them.
     """
 
     at: Ints
@@ -29,6 +30,8 @@ class Told(NamedTuple):
     echo: list[bytes]
     offset: list[int]
     topic: str
+    append_s: Ints | None = None
+    seen: Ints | None = None
 
 
 def pick(told: Told, at: Ints) -> Told:
@@ -45,4 +48,6 @@ def pick(told: Told, at: Ints) -> Told:
         echo=[told.echo[i] for i in places],
         offset=[told.offset[i] for i in places],
         topic=told.topic,
+        append_s=None if told.append_s is None else told.append_s[at],
+        seen=None if told.seen is None else told.seen[at],
     )
