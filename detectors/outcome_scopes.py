@@ -84,6 +84,15 @@ class OutcomeScope:
         """What a monitor's evidence must pass to alarm alone; (M,)."""
         return np.asarray(self.budget / self.prior)
 
+    def monitor_of(self, m: int) -> tuple[int, int]:
+        """View and feature under which a monitor's alarms stand."""
+        view, kind = self.monitors[m]
+        return view, FEATURE[kind]
+
+    def deff_of(self, m: int) -> float:
+        """Labels that count as one, of a monitor."""
+        return float(_deff(self)[m])
+
     def start(self) -> OutcomeState:
         """State before the first pane."""
         size = len(self.monitors)

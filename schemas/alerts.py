@@ -44,6 +44,9 @@ class Reason(StrEnum):
     MARKED_FALSE = "marked_false"
     MARKED_TRUE = "marked_true"
     LAYOUT_IN_FORCE = "layout_in_force"
+    LEARNED = "learned"
+    NOT_LEARNED = "not_learned"
+    BECAME_REFERENCE = "became_reference"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

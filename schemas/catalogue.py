@@ -6,14 +6,14 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from schemas.alerts import Alert, AuditRecord, Incident
+from schemas.alerts import Alert, AuditRecord, Incident, Mark
 from schemas.control import Cluster, InputMapping, ReferenceHead
 from schemas.envelopes import TYPES
 from schemas.events import DeadLetter, FeatureRow, Outcome, Prediction
 from schemas.layouts import Layout
 from schemas.profiles import Delta, Progress
 from schemas.triggers import Approval, RetrainTrigger
-from schemas.verdicts import Verdict, WindowReport
+from schemas.verdicts import OutcomeReport, Verdict, WindowReport
 
 JSON, MSGPACK, CLOUDEVENT = "application/json", "application/msgpack", "application/cloudevents+json"
 
@@ -38,11 +38,11 @@ CHANNELS: tuple[Channel, ...] = (
     Channel("outcomes", "What became of predictions.", (Outcome,), JSON, "the prediction's id", ours=False),
     Channel(
         "control",
-        "What is in force: partition counts, layouts, mappings, references (their chunks are raw bytes), approvals.",
-        (Cluster, Layout, InputMapping, ReferenceHead, Approval),
+        "What is in force: partition counts, layouts, mappings, references (chunks are raw bytes), and people's words.",
+        (Cluster, Layout, InputMapping, ReferenceHead, Approval, Mark),
         JSON,
         "cluster, layout|<model>|<from_ms>, mapping|<input>|<from_ms>, reference|<id>|head, reference|<id>|<i>, or "
-        "approval|<trigger id>",
+        "approval|<trigger id>, mark|<incident id>",
         ours=False,
         kept="compact",
     ),
@@ -54,7 +54,14 @@ CHANNELS: tuple[Channel, ...] = (
         "the model, or source|<partition>",
         ours=True,
     ),
-    Channel("windows", "One report per closed pane.", (WindowReport,), CLOUDEVENT, "model|start|revision", ours=True),
+    Channel(
+        "windows",
+        "One report per closed pane, and one per outcome pane.",
+        (WindowReport, OutcomeReport),
+        CLOUDEVENT,
+        "model|start|revision, or model|outcomes|start|revision",
+        ours=True,
+    ),
     Channel("alerts", "Transitions of each monitor's alert.", (Alert,), CLOUDEVENT, "the alert's id", ours=True),
     Channel(
         "incidents",

@@ -1,8 +1,8 @@
 """Records of the compacted `control` topic: everything that changes a result and is not an event.
 
 Keys: `cluster` · `layout|<model>|<from_ms>` · `mapping|<input>|<from_ms>` · `reference|<id>|head` ·
-`reference|<id>|<i>` (raw bytes) · `approval|<trigger id>` (a `schemas.triggers.Approval`). Values are JSON but for the
-reference chunks.
+`reference|<id>|<i>` (raw bytes) · `approval|<trigger id>` (a `schemas.triggers.Approval`) · `mark|<incident id>` (a
+`schemas.alerts.Mark`). Values are JSON but for the reference chunks.
 """
 
 from __future__ import annotations

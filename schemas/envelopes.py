@@ -17,15 +17,16 @@ import msgspec
 from schemas.alerts import Alert, AuditRecord, Incident
 from schemas.errors import FormatError
 from schemas.triggers import RetrainTrigger
-from schemas.verdicts import WindowReport
+from schemas.verdicts import OutcomeReport, WindowReport
 
 CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 
-Message = WindowReport | Alert | Incident | RetrainTrigger | AuditRecord
+Message = WindowReport | OutcomeReport | Alert | Incident | RetrainTrigger | AuditRecord
 
 #: CloudEvents `type` by what is inside; a new major version is a new name.
 TYPES: dict[type[msgspec.Struct], str] = {
     WindowReport: "tripline.window.v1",
+    OutcomeReport: "tripline.outcomes.v1",
     Alert: "tripline.alert.v1",
     Incident: "tripline.incident.v1",
     RetrainTrigger: "tripline.retrain-trigger.v1",

@@ -95,6 +95,7 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     cells: of the first two segment columns, crossed; each event is in one of them. marginals: of each further column by
     itself; each event is in one row of every column.
     quantiles: `delay_ms` and `latency_ms` p50 and p99; rates: `error`, `unknown_feature`, `wrong_type`.
+    false_alarms_spent, false_alarms_stated: incidents that people marked false, and how many the budget allows.
     """
 
     model: str
@@ -111,6 +112,8 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     rates: dict[str, float] = {}
     provisional: bool = False
     findings: list[str] = []
+    false_alarms_spent: int = 0
+    false_alarms_stated: float = 0.0
     marginals: list[MarginalCount] = []
 
 
@@ -152,3 +155,47 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     slope: Metric
     intercept: Metric
     reliability: list[ReliabilityRow] = []
+
+
+class OutcomeVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a chart of outcomes says of one view at a pane's maturity; feature: `error` or `calibration`."""
+
+    view: View
+    feature: str
+    verdict: Verdict
+
+
+class OutcomeViewReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How well the model did in one view. expected: predictions; n: those with an outcome so far."""
+
+    view: View
+    n: int
+    expected: int
+    metrics: list[Metric] = []
+    calibration: CalibrationReport | None = None
+
+
+class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How well a model did on the predictions made in `[start, end)` (ms). Key: `model|outcomes|start|revision`.
+
+    early: the charts have not taken the pane yet, labels still come. n: predictions with an outcome, of `expected`;
+    coverage: n over expected. late_n: of them those that came after the charts. delays: quantiles of the labels' delay
+    in ms by class. verdicts: of the charts, in the report of the pane's maturity only: charts never go back.
+    """
+
+    model: str
+    layout: str
+    reference: str
+    start: int
+    end: int
+    revision: int
+    early: bool
+    n: int
+    expected: int
+    late_n: int
+    coverage: float | None
+    views: list[OutcomeViewReport]
+    delays: dict[str, dict[str, float]] = {}
+    verdicts: list[OutcomeVerdict] = []
+    provisional: bool = False
+    findings: list[str] = []

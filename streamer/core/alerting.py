@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from detectors.results import Alarm, Cleared, Look
+from detectors.results import THE_MODEL, Alarm, Cleared, Look
 from schemas.alerts import Alert, AlertState, Evidence, Reason
 from streamer.core.outbox import content_hash, nine_digits
 
@@ -49,6 +49,11 @@ class Member(msgspec.Struct):
     def firing(self) -> bool:
         """It has not resolved."""
         return self.ends_at is None
+
+    @property
+    def of_outcomes(self) -> bool:
+        """A chart of outcomes found it, which resolves by itself."""
+        return self.monitor[1] < THE_MODEL
 
     @property
     def drift(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from detectors.outcome_states import save_state as save_outcomes
 from detectors.results import ScopeResult
 from detectors.scopes import load_state, quiet_panes, save_state, skip_empty, update
 from schemas.alerts import Reason
@@ -17,8 +18,9 @@ from streamer.core.control import Control
 from streamer.core.forms import Form, Forms
 from streamer.core.incidents import leading_version
 from streamer.core.judging import Judge
+from streamer.core.marking import spent
 from streamer.core.merging import Extras, Pane
-from streamer.core.models import Held, Model
+from streamer.core.models import OUTCOME_BLOCK, Held, Model
 from streamer.core.outbox import Outbox
 from streamer.core.positions import Counters
 from streamer.core.records import Output
@@ -33,7 +35,8 @@ LONG_GAP = 24
 class Turn:
     """What one apply does: where it puts its words, and which parts of the state it must write.
 
-    now: append time, ms. held, late: (model, pane start) -> layout id, of the held panes that changed.
+    now: append time, ms. held, late: (model, pane start) -> layout id, of the held panes that changed; outcomes: the
+    same of outcome panes.
     """
 
     partition: int
@@ -47,23 +50,44 @@ class Turn:
     charts: set[str] = field(default_factory=set)
     held: dict[tuple[str, int], str] = field(default_factory=dict)
     late: dict[tuple[str, int], str] = field(default_factory=dict)
+    outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
 
-    def changed(self, models: dict[str, Model]) -> list[Output]:
-        """Changelog records of everything that changed, in one order."""
+    def changed(self, models: dict[str, Model], *, through: int) -> list[Output]:
+        """Changelog records of everything that changed, in one order. through: first record that is not taken."""
         records = [models[name].clock_record() for name in sorted(self.clocks)]
         records += [models[name].ledger_record() for name in sorted(self.ledgers)]
         for name in sorted(self.charts):
             model = models[name]
             form = self.forms.by_id(name, model.layout)
             blocks = {} if form is None or model.scope is None else save_state(model.scope)
+            if form is not None and model.outcome_state is not None:
+                blocks[OUTCOME_BLOCK] = save_outcomes(model.outcome_state)
+            elif form is not None and form.outcomes is not None and OUTCOME_BLOCK in model.blocks:
+                blocks[OUTCOME_BLOCK] = model.blocks[OUTCOME_BLOCK]  # not looked at since the restart
             records += model.chart_records(blocks)
         records += [models[name].held_record(start, layout) for (name, start), layout in sorted(self.held.items())]
         records += [models[name].late_record(start, layout) for (name, start), layout in sorted(self.late.items())]
+        for name, model in sorted(models.items()):
+            for start, pane in model.outcomes.items():
+                if pane.stale(at=through, now=self.now):
+                    self.outcomes[name, start] = pane.form.id
+        records += [
+            models[name].outcome_record(start, layout, through=through)
+            for (name, start), layout in sorted(self.outcomes.items())
+        ]
         return records
+
+    def marked(self, form: Form, at: int) -> int:
+        """Incidents marked false within the budget's time before `at`."""
+        marks = self.control.marks
+        return spent(form.layout, marks, at=at).marked if marks else 0
 
     def judge(self, model: Model, form: Form) -> Judge:
         """Who decides about a model under a layout."""
-        return Judge(model, form.layout, self.outbox, self.counters, self.control.approvals, self.now)
+        control = self.control
+        return Judge(
+            model, form.layout, self.outbox, self.counters, control.approvals, self.now, marks=control.marks
+        )
 
 
 def close_next(turn: Turn, model: Model) -> int:
@@ -88,7 +112,7 @@ def close_next(turn: Turn, model: Model) -> int:
         _begin(turn, model, form, at=start)
     say_revisions(turn, model)
     if model.scope is None:
-        model.scope = load_state(form.scope, model.blocks) if model.blocks else form.scope.start()
+        model.scope = load_state(form.scope, blocks) if (blocks := model.feature_blocks()) else form.scope.start()
     pane = model.panes.pop(start, None)
     if pane is not None:
         _close(turn, model, form, pane)
@@ -118,6 +142,7 @@ def say_revisions(turn: Turn, model: Model) -> None:
                 on_time=tally,
                 late=held.late,
                 extras=held.extras,
+                marked=turn.marked(held.form, start + held.form.layout.pane_ms),
             )
         )
         turn.counters.windows += 1
@@ -158,6 +183,7 @@ def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
         views=(counts, extremes),
         result=result,
         episode=model.episode,
+        marked=turn.marked(form, pane.start + form.layout.pane_ms),
     )
     turn.outbox.window(report)
     turn.counters.windows += 1
@@ -195,6 +221,7 @@ def _close_empty(turn: Turn, model: Model, form: Form, start: int, run: int) -> 
         views=(counts, extremes),
         result=result,
         episode=model.episode,
+        marked=turn.marked(form, start + panes * pane_ms),
     )
     turn.outbox.window(report)
     turn.counters.windows += 1
@@ -233,6 +260,7 @@ def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
         reference=form.layout.reference,
     )
     model.scope, model.layout = form.scope.start(), form.id
+    model.outcome_state = None if form.outcomes is None else form.outcomes.start()
 
 
 def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
@@ -242,7 +270,7 @@ def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
         if model.episode is not None and older is not None:
             turn.judge(model, older).end(Reason.LAYOUT_CHANGED, at=start)
             turn.ledgers.add(model.name)
-        model.scope, model.layout = None, ""
+        model.scope, model.outcome_state, model.layout = None, None, ""
         turn.charts.add(model.name)
         turn.clocks.add(model.name)
     release(turn, model)

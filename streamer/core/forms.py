@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from detectors.outcome_scopes import OutcomeScope, build_outcome_scope
 from detectors.profiles import NO_LARGEST, NO_LEAST
 from detectors.references import Reference
 from detectors.scopes import Scope, build_scope
@@ -53,6 +54,11 @@ class Form:
     def yardstick(self) -> Yardstick:
         """The reference as reports need it."""
         return Yardstick(self.reference, views=self.scope.views, names=self.scope.monitored)
+
+    @cached_property
+    def outcomes(self) -> OutcomeScope | None:
+        """Charts of outcomes; None where they are not watched."""
+        return build_outcome_scope(self.reference, self.layout)
 
     @property
     def monitors(self) -> int:

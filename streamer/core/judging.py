@@ -37,6 +37,8 @@ class Judge(msgspec.Struct):
 
         A pane may resolve one incident and open the next: what cleared comes first.
         """
+        if result.learned:
+            self._learned(result)
         told = self._look(result)
         told = self._clear(result) or told
         for alarm in result.alarms:
@@ -59,6 +61,18 @@ class Judge(msgspec.Struct):
                 approvals=self.approvals,
             ),
             at=result.end,
+        )
+
+    def _learned(self, result: ScopeResult) -> None:
+        """What the stream's own first week taught, or why it taught nothing."""
+        again = bool(result.provisional)
+        self.outbox.audit(
+            f"model {self.layout.model}",
+            "still provisional, the next week is tried" if again else "learned from the stream's own first week",
+            Reason.NOT_LEARNED if again else Reason.LEARNED,
+            at=result.start,
+            model=self.layout.model,
+            words="; ".join(result.learned),
         )
 
     def end(self, reason: Reason, *, at: int) -> None:
@@ -121,7 +135,7 @@ class Judge(msgspec.Struct):
             self._alerts(episode, found, at=result.end)
             told = told or bool(found)
         # Features and outcomes are members of one incident: it is over with the last of both.
-        if result.resolved and not any(member.firing for member in episode.members):
+        if result.resolved and not any(member.firing and member.of_outcomes for member in episode.members):
             self.end(Reason.ALL_MEMBERS_RESOLVED, at=result.end)
             return False
         return told
@@ -249,7 +263,7 @@ class Judge(msgspec.Struct):
                 **decision.details,
             )
 
-    def _audit(self, alarm: Alarm, decision: str, reason: Reason, **details: int) -> None:
+    def _audit(self, alarm: Alarm, decision: str, reason: Reason, *, repeats: int = 0) -> None:
         self.outbox.audit(
             f"monitor {alarm.evidence.view}/{alarm.evidence.feature}",
             decision,
@@ -260,7 +274,7 @@ class Judge(msgspec.Struct):
             direction=alarm.evidence.direction,
             value=alarm.evidence.value,
             limit=alarm.evidence.limit,
-            **details,
+            **({"repeats": repeats} if repeats else {}),
         )
 
     def _old(self, window_end: int) -> bool:

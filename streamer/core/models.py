@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from detectors.outcome_states import OutcomeState
 from detectors.scopes import ScopeState
 from schemas.profiles import Extra
 from streamer.core.forms import Form
 from streamer.core.incidents import Episode
 from streamer.core.merging import Extras, Folded, Pane
+from streamer.core.outcome_panes import OutcomePane
 from streamer.core.policy import Ledger
 from streamer.core.positions import ClockRecord, HeldRecord, LateRecord, LedgerRecord, pack
 from streamer.core.records import Output
 from streamer.core.tallies import PackedTally, Rows
 from streamer.core.watermarks import Clock
+
+#: The block of the chart state that belongs to outcomes.
+OUTCOME_BLOCK = "outcomes"
 
 
 class Held:
@@ -53,7 +58,8 @@ class Model:
 
     layout: id of the one in force at `closed`, "" before the first close. known: ids of all layouts ever seen.
     version: the one with most events in the last pane that had any. refused: as in `ClockRecord`. scope: None until it
-    is first needed; blocks: the chart state as the changelog has it.
+    is first needed; blocks: the chart state as the changelog has it. outcomes: panes of predictions whose outcomes may
+    still come, with the state of their charts.
     """
 
     name: str
@@ -69,6 +75,8 @@ class Model:
     episode: Episode | None = None
     ledger: Ledger = field(default_factory=Ledger)
     blocks: dict[str, bytes] = field(default_factory=dict)
+    outcomes: dict[int, OutcomePane] = field(default_factory=dict)
+    outcome_state: OutcomeState | None = None
 
     def clock_record(self) -> Output:
         """Its event time, for the changelog."""
@@ -107,6 +115,16 @@ class Model:
         if held is not None and held.on_time is not None:
             record = pack(HeldRecord(on_time=held.on_time, extras=held.extras.sorted()))
         return Output("changelog", key("held", str(start), layout, self.name), record)
+
+    def feature_blocks(self) -> dict[str, bytes]:
+        """The chart state without that of outcomes."""
+        return {name: value for name, value in self.blocks.items() if name != OUTCOME_BLOCK}
+
+    def outcome_record(self, start: int, layout: str, *, through: int) -> Output:
+        """An outcome pane as it stands after the records before `through`; a tombstone when it is gone."""
+        pane = self.outcomes.get(start)
+        record = None if pane is None else pack(pane.record(through=through))
+        return Output("changelog", key("outcome", str(start), layout, self.name), record)
 
     def late_record(self, start: int, layout: str) -> Output:
         """What came late for a held pane; a tombstone when it is held no more."""

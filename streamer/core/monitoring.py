@@ -17,9 +17,12 @@ from schemas.profiles import OUTCOME, Delta, Progress, decode
 from streamer.core.closing import Turn, close_next
 from streamer.core.control import Control
 from streamer.core.forms import Forms
+from streamer.core.marking import Spent, spent
+from streamer.core.maturing import again, mature_next, tell_outcomes
 from streamer.core.merging import DIGEST_BITS, Extras, Pane
 from streamer.core.models import Held, Model
 from streamer.core.outbox import Outbox
+from streamer.core.outcome_panes import OutcomePane, OutcomeRecord
 from streamer.core.positions import (
     POSITION_KEY,
     WRONG_LAYOUT,
@@ -97,9 +100,27 @@ class MonitoringState:
         """Watermark of every model that has one, ms."""
         return {name: model.clock.watermark for name, model in self.models.items() if model.clock.watermark is not None}
 
+    def budgets(self, control: Control) -> dict[str, Spent]:
+        """Spent and stated false alarms of every model of this partition that has closed a pane."""
+        found: dict[str, Spent] = {}
+        for name, model in self.models.items():
+            layout = None if model.closed is None else control.layout_at(name, model.closed - 1)
+            if model.closed is not None and layout is not None and layout.partition == self.partition:
+                found[name] = spent(layout, control.marks, at=model.closed)
+        return found
+
     def open_panes(self) -> Iterable[Pane]:
         """All open panes."""
         return (pane for model in self.models.values() for pane in model.panes.values())
+
+    def outcome_panes(self) -> Iterable[OutcomePane]:
+        """All outcome panes."""
+        return (pane for model in self.models.values() for pane in model.outcomes.values())
+
+    def digested(self) -> int:
+        """Digest of the integers of all of them."""
+        total = sum(pane.digest for pane in self.open_panes()) + sum(pane.digest for pane in self.outcome_panes())
+        return total & DIGEST_BITS
 
 
 def start(control: Control, partition: int, *, next_offset: int = 0) -> MonitoringState:
@@ -135,7 +156,7 @@ def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[Monit
     taker.review()
     _work(state, turn, taker)
     state.counters.audits = outbox.audits
-    changed = turn.changed(state.models)
+    changed = turn.changed(state.models, through=state.next)
     if not (changed or outbox.records or before != (state.next, state.counters.panes)):
         return state, []
     state.seq += 1
@@ -177,7 +198,7 @@ def restore(
     # Reasons that are new since the position was written begin at zero.
     state.counters.drops = {**Counters().drops, **state.counters.drops}
     # A clock makes the model that the other records belong to.
-    order = {"clock": 0, "ledger": 1, "chart": 2, "held": 3, "late": 4}
+    order = {"clock": 0, "ledger": 1, "chart": 2, "held": 3, "late": 4, "outcome": 5}
     for name in sorted(found, key=lambda raw: order[raw.partition(b"|")[0].decode()]):
         _restore_record(state, name, found[name])
     state.due = set(state.models)
@@ -198,10 +219,13 @@ def replay(
         if not state.replay_from <= record.offset < state.next or record.offset in skipped:
             continue
         content = _decoded(record).content
-        if isinstance(content, Progress) or content.kind == OUTCOME:
+        if isinstance(content, Progress):
             continue
         _require_layout(content, forms)
-        _rebuild(state, content, record.offset, forms)
+        if content.kind == OUTCOME:
+            again(state.models[content.model], content, record.offset, forms, now=record.timestamp)
+        else:
+            _rebuild(state, content, record.offset, forms)
     if last:
         verify(state)
     return state
@@ -209,7 +233,7 @@ def replay(
 
 def verify(state: MonitoringState) -> None:
     """After `replay`: `ProtocolBroken` when the open panes are not those that were lost."""
-    digest = sum(pane.digest for pane in state.open_panes()) & DIGEST_BITS
+    digest = state.digested()
     if digest != state.digest:
         raise ProtocolBroken(
             f"partition {state.partition}: open panes rebuilt from {state.replay_from} to {state.next} have the "
@@ -223,7 +247,12 @@ def _work(state: MonitoringState, turn: Turn, taker: Taker) -> None:
     panes, monitor_panes = 0, 0
     while True:
         for name in sorted(state.due):
-            while cost := close_next(turn, state.models[name]):
+            model = state.models[name]
+            while cost := close_next(turn, model):
+                # At once, so that nothing that is due is ever left for another apply.
+                while of_outcomes := mature_next(turn, model):
+                    cost += of_outcomes
+                tell_outcomes(turn, model)
                 panes, monitor_panes = panes + 1, monitor_panes + cost
                 if panes >= PANES_PER_APPLY or monitor_panes >= MONITOR_PANES_PER_APPLY:
                     return
@@ -237,8 +266,9 @@ def _work(state: MonitoringState, turn: Turn, taker: Taker) -> None:
 
 
 def _position(state: MonitoringState, control: Control) -> MonitoringPosition:
-    state.replay_from = min((pane.first_offset for pane in state.open_panes()), default=state.next)
-    state.digest = sum(pane.digest for pane in state.open_panes()) & DIGEST_BITS
+    unwritten = [pane.dirty_from for pane in state.outcome_panes() if pane.dirty_from >= 0]
+    state.replay_from = min([pane.first_offset for pane in state.open_panes()] + unwritten, default=state.next)
+    state.digest = state.digested()
     state.skipped = [offset for offset in state.skipped if offset >= state.replay_from]
     return MonitoringPosition(
         partition=state.partition,
@@ -342,9 +372,22 @@ def _restore_record(state: MonitoringState, name: bytes, value: bytes) -> None:
     elif kind == "chart":
         block, _, model_name = rest.partition("|")
         state.models[model_name].blocks[block] = value
+    elif kind == "outcome":
+        at, layout, model_name = rest.split("|", 2)
+        _restore_outcomes(state, name, value, start=int(at), layout=layout, model=state.models[model_name])
     else:
         at, layout, model_name = rest.split("|", 2)
         _restore_held(state, name, value, start=int(at), layout=layout, model=state.models[model_name])
+
+
+def _restore_outcomes(
+    state: MonitoringState, name: bytes, value: bytes, *, start: int, layout: str, model: Model
+) -> None:
+    assert state.forms is not None
+    form = state.forms.by_id(model.name, layout)
+    if form is None or form.outcomes is None:
+        raise LateLayout(f"layout {layout} of {model.name} has outcomes of {start}, but control has it no more")
+    model.outcomes[start] = OutcomePane.restored(form, start, unpack(value, OutcomeRecord, key=name))
 
 
 def _restore_held(state: MonitoringState, name: bytes, value: bytes, *, start: int, layout: str, model: Model) -> None:

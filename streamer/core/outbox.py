@@ -9,7 +9,7 @@ import msgspec
 from schemas.alerts import Alert, AuditRecord, Evidence, Incident, Reason
 from schemas.envelopes import Message, nine, wrap
 from schemas.triggers import RetrainTrigger
-from schemas.verdicts import WindowReport
+from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core.records import Output
 
 
@@ -24,6 +24,11 @@ class Outbox:
     def window(self, report: WindowReport) -> None:
         """Publish a window report under `model|start|revision`."""
         name = f"{report.model}|{report.start}|{report.revision}"
+        self._put("windows", name, report, id=name, subject=report.model, at=report.end)
+
+    def outcomes(self, report: OutcomeReport) -> None:
+        """Publish a report on outcomes under `model|outcomes|start|revision`."""
+        name = f"{report.model}|outcomes|{report.start}|{report.revision}"
         self._put("windows", name, report, id=name, subject=report.model, at=report.end)
 
     def alert(self, alert: Alert) -> None:

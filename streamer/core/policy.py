@@ -39,10 +39,16 @@ class Decision(NamedTuple):
 
 
 class Ledger(msgspec.Struct):
-    """What policies must remember of a model. last: window end of the last trigger by policy; pending: undecided."""
+    """What must be remembered of a model beyond its incident.
+
+    last: window end of the last trigger by policy; pending: undecided ones. marked: marks that have been audited,
+    incident → when it was marked. coverage: of the last outcome pane that matured, None before the first.
+    """
 
     last: dict[str, int] = {}
     pending: list[RetrainTrigger] = []
+    marked: dict[str, int] = {}
+    coverage: float | None = None
 
 
 def decide(
@@ -56,7 +62,7 @@ def decide(
 ) -> Iterator[Decision]:
     """Let every policy of the layout look at the open incident at a pane's close. now: append time, ms."""
     for policy in layout.policies:
-        if policy.name in episode.triggered or not _met(policy, episode, window_end=window_end):
+        if policy.name in episode.triggered or not _met(policy, ledger, episode, window_end=window_end):
             continue
         last = ledger.last.get(policy.name)
         if last is not None and window_end - last < policy.cooldown_ms:
@@ -95,9 +101,9 @@ def review(ledger: Ledger, *, now: int, approvals: Mapping[str, Approval]) -> It
     ledger.pending = waiting
 
 
-def _met(policy: RetrainPolicy, episode: Episode, *, window_end: int) -> bool:
+def _met(policy: RetrainPolicy, ledger: Ledger, episode: Episode, *, window_end: int) -> bool:
     # Without outcomes nothing is covered by labels: a policy that asks for coverage waits.
-    if policy.min_label_coverage > 0:
+    if policy.min_label_coverage > 0 and (ledger.coverage or 0.0) < policy.min_label_coverage:
         return False
     # Whatever the condition says, something must have drifted: there is nothing to learn from broken data.
     if not drifting(episode.members) or not holds(policy.condition, episode.members):

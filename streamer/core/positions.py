@@ -8,6 +8,7 @@
 | `chart|<block>|<model>`         | a block of at most 256 monitors (`save_state`)    | when a pane closed         |
 | `held|<start>|<layout>|<model>` | `HeldRecord`: a closed pane's table               | at its close, until hold   |
 | `late|<start>|<layout>|<model>` | `LateRecord`: what came late for it               | when something did         |
+| `outcome|<start>|<layout>|<model>` | `OutcomeRecord` (outcome_panes.py)             | charted; dirty for a while |
 
 Open panes are not here: they are rebuilt from `profiles`, from `replay_from` on. Values are msgpack.
 """
@@ -42,6 +43,7 @@ class Counters(msgspec.Struct, kw_only=True):
     repeated: records dropped because all of them had been here. folded: events that went to `__other__`;
     folded_marginals: the same in tables of marginal columns, an event once per column. panes: closed, empty ones
     included. windows: reports, revisions included. audits, alerts, incidents, triggers: records, by state.
+    outcomes: matches applied to outcome panes less those taken back by corrections; outcome_drops: those dropped.
     """
 
     consumed: int = 0
@@ -57,6 +59,9 @@ class Counters(msgspec.Struct, kw_only=True):
     incidents: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(_STATES, 0))
     triggers: dict[str, int] = {}
     folded_marginals: int = 0
+    outcomes: int = 0
+    outcome_drops: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(DROPS[:2], 0))
+    outcome_reports: int = 0
 
 
 class MonitoringPosition(msgspec.Struct, kw_only=True):

@@ -11,8 +11,9 @@ from schemas.events import DropReason
 from schemas.profiles import OUTCOME, Delta, Extra, Progress
 from streamer.core.closing import Turn, say_revisions
 from streamer.core.forms import Form
-from streamer.core.merging import Extras, Pane
 from streamer.core.marking import unheard
+from streamer.core.maturing import take_outcomes, tell_outcomes
+from streamer.core.merging import Extras, Pane
 from streamer.core.models import Held, Model
 from streamer.core.positions import WRONG_LAYOUT
 from streamer.core.ranges import joins, taken
@@ -52,6 +53,9 @@ class Taker:
             self._progress(record)
         elif record.kind != OUTCOME:
             self._delta(record, offset, append_ts)
+        else:
+            # Outcomes move no watermark: they come when they come.
+            take_outcomes(self._model(record.model, append_ts), record, offset, self.turn)
         self._settle(number)
 
     def review(self) -> None:
@@ -62,9 +66,11 @@ class Taker:
             if not model.ledger.pending and not unheard(model.ledger.marked, marks, model=name):
                 continue
             form = self._form_in_force(model)
-            if form is None or form.layout.partition != self.state.partition:
+            if form is None:
                 continue
             judge = self.turn.judge(model, form)
+            if form.layout.partition != self.state.partition:
+                judge.marks = {}  # the task that the model has moved to says it
             judge.review(at=model.closed if model.closed is not None else 0)
             if judge.changed:
                 self.turn.ledgers.add(name)
@@ -101,6 +107,7 @@ class Taker:
         for name in sorted(state.models):
             model = state.models[name]
             say_revisions(turn, model)
+            tell_outcomes(turn, model)
             self._advance(model)
         self._announce_silent()
         self.review()

@@ -20,13 +20,28 @@ from schemas.events import DeadLetter, DropReason, FeatureRow, Outcome, Predicti
 from schemas.layouts import Layout, RetrainPolicy, View
 from schemas.profiles import Delta, DeltaRow, Progress
 from schemas.triggers import Approval, RetrainTrigger
-from schemas.verdicts import CellCount, FeatureReport, MarginalCount, Status, Verdict, ViewReport, WindowReport
+from schemas.verdicts import (
+    CalibrationReport,
+    CellCount,
+    FeatureReport,
+    MarginalCount,
+    Metric,
+    OutcomeReport,
+    OutcomeVerdict,
+    OutcomeViewReport,
+    ReliabilityRow,
+    Status,
+    Verdict,
+    ViewReport,
+    WindowReport,
+)
 from streamer.commands.schema import documents, export, json_schema
 
 EVIDENCE = Evidence(
     feature="age", detector="distribution", direction="location up", view=View("country", "FR"), size=0.4
 )
 VERDICT = Verdict(status=Status.UNDECIDED, value=0.0, limit=360.0, n=12, effective_n=3.5, reference="r1")
+METRIC = Metric(name="accuracy", n=11, value=0.8, low=0.5, high=0.9, interval="wilson")
 EXAMPLES: tuple[msgspec.Struct, ...] = (
     Prediction(id="a1", model="credit", ts=1_735_689_600_000, features={"age": 41, "job": None}, proba={"0": 0.9}),
     FeatureRow(feature_set="users", ts="2025-01-01T00:00:00Z", features={"age": 41.5, "vip": True}),
@@ -52,6 +67,38 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
             ViewReport(view=View(), n=12, features=[FeatureReport(feature="age", n=12, missing=0.0, verdict=VERDICT)])
         ],
         marginals=[MarginalCount(column="device", version="3", value="ios", n=12)],
+    ),
+    OutcomeReport(
+        model="credit",
+        layout="l1",
+        reference="r1",
+        start=0,
+        end=3_600_000,
+        revision=1,
+        early=False,
+        n=11,
+        expected=12,
+        late_n=0,
+        coverage=0.917,
+        views=[
+            OutcomeViewReport(
+                view=View(),
+                n=11,
+                expected=12,
+                metrics=[METRIC],
+                calibration=CalibrationReport(
+                    n=11,
+                    ece=0.1,
+                    ece_noise=0.08,
+                    ece_debiased=METRIC,
+                    slope=METRIC,
+                    intercept=METRIC,
+                    reliability=[ReliabilityRow(11, 0.2, 0.3, 0.1, 0.6)],
+                ),
+            )
+        ],
+        delays={"1": {"p50": 7_200_000.0}},
+        verdicts=[OutcomeVerdict(view=View(), feature="error", verdict=VERDICT)],
     ),
     Alert(
         id="al",

@@ -1,0 +1,179 @@
+"""Outcome panes of a model at stage 2: rows come in, a pane matures once, reports are revised, old panes go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors import outcome_scopes
+from detectors.outcome_scopes import OutcomeResult
+from detectors.outcome_states import load_state
+from detectors.results import ScopeResult
+from schemas.errors import FormatError
+from schemas.events import DropReason
+from schemas.profiles import Delta
+from streamer.core.closing import Turn
+from streamer.core.forms import Form, Forms
+from streamer.core.incidents import leading_version
+from streamer.core.models import OUTCOME_BLOCK, Model
+from streamer.core.outcome_panes import OutcomePane
+from streamer.core.outcome_reports import outcome_report, views_of
+from streamer.core.positions import WRONG_LAYOUT
+from streamer.core.tallies import decode_rows
+
+
+def take_outcomes(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
+    """Add a delta of outcome tables to the model's outcome panes; matches are counted, corrections as negative ones."""
+    rows, counters = decode_rows(delta), turn.counters
+    for (start, late), take in rows_by_outcome_pane(delta).items():
+        matches = sum(rows.events[row] for row in take)
+        form = outcome_form(turn.forms, delta, start)
+        pane = None if form is None else _pane(model, form, start)
+        if pane is None:
+            counters.outcome_drops[WRONG_LAYOUT if form is None else DropReason.LATE.value] += matches
+            continue
+        counters.outcomes += matches
+        counters.folded += pane.add(rows, take, late=late, offset=offset, now=turn.now)
+
+
+def again(model: Model, delta: Delta, offset: int, forms: Forms, *, now: int) -> None:
+    """After a restart: add a delta to the panes that were written without it."""
+    rows = decode_rows(delta)
+    for (start, late), take in rows_by_outcome_pane(delta).items():
+        form = outcome_form(forms, delta, start)
+        pane = None if form is None else _pane(model, form, start)
+        if pane is not None and offset >= pane.through:
+            pane.add(rows, take, late=late, offset=offset, now=now)
+
+
+def _pane(model: Model, form: Form, start: int) -> OutcomePane | None:
+    """The outcome pane that starts at `start`, a new one if need be; None when its time is over."""
+    pane = model.outcomes.get(start)
+    if pane is None:
+        pane = OutcomePane(form, start)
+        if model.closed is not None and pane.gone <= model.closed:
+            return None
+        pane.charted = model.closed is not None and pane.due <= model.closed
+        model.outcomes[start] = pane
+    return pane
+
+
+def rows_by_outcome_pane(delta: Delta) -> dict[tuple[int, bool], list[int]]:
+    """Rows of a delta by pane and lateness, in ascending order."""
+    found: dict[tuple[int, bool], list[int]] = {}
+    for number, row in enumerate(delta.rows):
+        found.setdefault((row.pane, row.late), []).append(number)
+    return found
+
+
+def outcome_form(forms: Forms, delta: Delta, start: int) -> Form | None:
+    """Form of an outcome pane; None when the delta counted it under another layout, or outcomes are not watched."""
+    form = forms.at(delta.model, start)
+    if form is None or form.id != delta.layout or form.outcomes is None:
+        return None
+    if form.outcomes.table.width != delta.width or start % form.layout.outcome_pane_ms:
+        raise FormatError(
+            f"outcomes of {delta.model}: pane {start} and width {delta.width}, but layout {form.id} has outcome panes "
+            f"of {form.layout.outcome_pane_ms} ms and width {form.outcomes.table.width}"
+        )
+    return form
+
+
+def mature_next(turn: Turn, model: Model) -> int:
+    """Let the charts take the next outcome pane whose time has come; what it cost in monitor-panes, 0 for none.
+
+    Its time has come when every pane that ends by then is closed, so that both kinds of alarm come in one order.
+    """
+    if model.closed is None:
+        return 0
+    waiting = (start for start, pane in model.outcomes.items() if not pane.charted and pane.due <= model.closed)
+    due = min(waiting, default=None)
+    if due is None:
+        return 0
+    pane = model.outcomes[due]
+    pane.charted = True
+    scope = pane.form.outcomes
+    assert scope is not None
+    result = _judge(turn, model, pane) if pane.form.id == model.layout else None
+    _say(turn, model, pane, result, whole=True)
+    return max(1, len(scope.monitors))
+
+
+def tell_outcomes(turn: Turn, model: Model) -> None:
+    """Report again what has changed for long enough, and let go of panes that no outcome can reach any more."""
+    closed = model.closed
+    if closed is None:
+        return
+    for start, pane in sorted(model.outcomes.items()):
+        if pane.end > closed:
+            break
+        gone = pane.gone <= closed
+        if pane.unsaid and (gone or pane.tells(now=turn.now)):
+            _say(turn, model, pane, None, whole=gone)
+        if gone:
+            del model.outcomes[start]
+            turn.outcomes[model.name, start] = pane.form.id
+
+
+def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
+    form = pane.form
+    scope = form.outcomes
+    assert scope is not None
+    if model.outcome_state is None:
+        saved = model.blocks.get(OUTCOME_BLOCK)
+        model.outcome_state = scope.start() if saved is None else load_state(scope.start(), scope.plan, saved)
+    counts = views_of(form, pane.on_time)
+    local = form.scope.local(pane.start)
+    model.outcome_state, result = outcome_scopes.update(
+        scope, model.outcome_state, start=pane.start, local=local, counts=counts
+    )
+    events = zip((version for version, _ in pane.on_time.slots), pane.on_time.counts[:, 0].tolist(), strict=True)
+    judge = turn.judge(model, form)
+    if counts[0, scope.table.expected] > 0:
+        model.ledger.coverage = counts[0, scope.table.n].item() / counts[0, scope.table.expected].item()
+        judge.changed = True
+    members = [] if model.episode is None else model.episode.members
+    gone = {(one.view, one.feature) for one in result.cleared}
+    over = bool(gone) and all(member.monitor in gone for member in members if member.firing)
+    heard = _as_scope_result(result, at=pane.due, pane_ms=form.layout.pane_ms, over=over)
+    judge.hear(heard, version=leading_version(events) or model.version)
+    if judge.changed:
+        turn.ledgers.add(model.name)
+    turn.charts.add(model.name)
+    return result
+
+
+def _as_scope_result(result: OutcomeResult, *, at: int, pane_ms: int, over: bool) -> ScopeResult:
+    """What happened to the incident, dated to when it could be known: `at`, its maturity. over: nothing is left."""
+    nothing = np.zeros((0, 0))
+    return ScopeResult(
+        start=at - pane_ms,
+        end=at,
+        status=nothing.astype(np.int8),
+        value=nothing,
+        limit=nothing,
+        n=nothing.astype(np.int64),
+        effective_n=nothing,
+        visible_change=nothing,
+        visible_panes=nothing,
+        alarms=tuple(alarm._replace(pane=at - pane_ms) for alarm in result.alarms),
+        absorbed=tuple(one._replace(alarm=one.alarm._replace(pane=at - pane_ms)) for one in result.absorbed),
+        cleared=result.cleared,
+        resolved=over,
+    )
+
+
+def _say(turn: Turn, model: Model, pane: OutcomePane, result: OutcomeResult | None, *, whole: bool) -> None:
+    """Report a pane. whole: with the figures of every view, which cost some milliseconds each."""
+    usual = next(
+        (
+            views_of(one.form, one.on_time)[0]
+            for _, one in sorted(model.outcomes.items(), reverse=True)
+            if one.charted and one.form.id == pane.form.id
+        ),
+        None,
+    )
+    turn.outbox.outcomes(outcome_report(pane, usual=usual, result=result, episode=model.episode, whole=whole))
+    pane.revision += 1
+    pane.unsaid, pane.said_at = False, turn.now
+    turn.counters.outcome_reports += 1
+    turn.outcomes[model.name, pane.start] = pane.form.id

@@ -1,0 +1,148 @@
+"""What became of a model's predictions, for people: performance and calibration by view, coverage, delays, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors import performance
+from detectors.outcome_scopes import NAMES, OutcomeResult, OutcomeScope
+from detectors.outcomes import OutcomeTable
+from detectors.results import STATUSES
+from schemas.envelopes import nine
+from schemas.layouts import View
+from schemas.verdicts import OutcomeReport, OutcomeVerdict, OutcomeViewReport, Verdict
+from streamer.core.forms import Form
+from streamer.core.incidents import Episode
+from streamer.core.outcome_panes import OutcomePane
+from streamer.core.tallies import Tally, merged
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+def outcome_report(
+    pane: OutcomePane,
+    *,
+    usual: Ints | None = None,
+    result: OutcomeResult | None = None,
+    episode: Episode | None = None,
+    whole: bool = True,
+) -> OutcomeReport:
+    """The report on a pane as it stands; late outcomes are in its figures, not in its verdicts.
+
+    usual: the table of the last mature pane, by which early labels are judged. result: what the charts said now.
+    episode: the incident that is open after it. whole: with all views, not the model's alone.
+    """
+    form, layout = pane.form, pane.layout
+    assert form.outcomes is not None
+    table = form.outcomes.table
+    views = views_of(form, merged(pane.on_time, pane.late))
+    total = views[0]
+    share = performance.coverage(table, total)
+    early = not pane.charted
+    return OutcomeReport(
+        model=layout.model,
+        layout=form.id,
+        reference=form.reference.id,
+        start=pane.start,
+        end=pane.end,
+        revision=pane.revision,
+        early=early,
+        n=int(total[table.n]),
+        expected=int(total[table.expected]),
+        late_n=int(pane.late.counts[:, table.n].sum()) if pane.late.slots else 0,
+        coverage=None if share is None else nine(share),
+        views=[
+            _view(table, view, counts)
+            for view, counts in zip(form.outcomes.views, views, strict=True)
+            if whole or not view.column
+        ],
+        delays=performance.delays(table, total),
+        verdicts=[] if result is None else _verdicts(form.outcomes, result, episode),
+        provisional=bool(form.reference.provisional),
+        findings=_findings(form, total, share, early=early, usual=usual, result=result),
+    )
+
+
+def views_of(form: Form, tally: Tally) -> Ints:
+    """Sums of cells by view: (views, width)."""
+    assert form.outcomes is not None
+    names = list(tally.slots)
+    counts = np.zeros((len(form.outcomes.views), tally.width), dtype=np.int64)
+    for at, view in enumerate(form.outcomes.views):
+        rows = form.rows_of(view, names) if view.column not in form.marginals else []
+        if names and rows != []:
+            tally.counts[rows].sum(axis=0, out=counts[at])
+    return counts
+
+
+def _view(table: OutcomeTable, view: View, counts: Ints) -> OutcomeViewReport:
+    return OutcomeViewReport(
+        view=view,
+        n=int(counts[table.n]),
+        expected=int(counts[table.expected]),
+        metrics=performance.measure(table, counts),
+        calibration=performance.calibration(table, counts),
+    )
+
+
+def _verdicts(scope: OutcomeScope, result: OutcomeResult, episode: Episode | None) -> list[OutcomeVerdict]:
+    members = {} if episode is None else {one.monitor: one.evidence for one in episode.members if one.firing}
+    found = []
+    for m, (view, kind) in enumerate(scope.monitors):
+        evidence = members.get(scope.monitor_of(m))
+        status = STATUSES[result.status[m]]
+        notes = (result.notes[m], "" if evidence is None else evidence.note)
+        found.append(
+            OutcomeVerdict(
+                view=scope.views[view],
+                feature=NAMES[kind],
+                verdict=Verdict(
+                    status=status,
+                    value=nine(float(result.value[m])) or 0.0,
+                    limit=nine(float(result.limit[m])) or 0.0,
+                    n=int(result.n[m]),
+                    effective_n=nine(float(result.n[m]) / scope.deff_of(m)) or 0.0,
+                    reference=scope.reference.id,
+                    direction="" if evidence is None else evidence.direction,
+                    onset=None if evidence is None else evidence.onset,
+                    size=None if evidence is None else evidence.size,
+                    size_low=None if evidence is None else evidence.size_low,
+                    size_high=None if evidence is None else evidence.size_high,
+                    unit="share" if kind == "losses" else "logit",
+                    note="; ".join(note for note in notes if note),
+                ),
+            )
+        )
+    return found
+
+
+def _findings(
+    form: Form, total: Ints, share: float | None, *, early: bool, usual: Ints | None, result: OutcomeResult | None
+) -> list[str]:
+    assert form.outcomes is not None
+    table, found = form.outcomes.table, []
+    if result is not None and result.waits:
+        found.append(result.waits)
+    elif share is not None and total[table.n] <= 0:
+        found.append(f"no label of {int(total[table.expected])} predictions is in: nothing is known of the model")
+    unlike = None if usual is None else performance.unlike_delays(table, usual)
+    if early and unlike and (share is None or share < performance.COVERED):
+        first, last = unlike
+        found.append(
+            f"labels {first} come sooner than labels {last}: until this pane is covered its performance is biased"
+        )
+    if early and share is not None:
+        found.append(f"early: {share:.0%} of the labels are in; charts take the pane at its maturity")
+    if result is not None:
+        found += _without(form.outcomes)
+    return found
+
+
+def _without(scope: OutcomeScope) -> Sequence[str]:
+    if scope.reference.labels is None:
+        return ("the reference has no outcomes: errors are compared with their own past, calibration with nothing",)
+    return ()
