@@ -10,7 +10,7 @@ WHEEL := .venv-wheel/bin
 PIP := -m pip install -q --disable-pip-version-check --retries 5
 UNIT := $(filter-out tests/integration/ tests/__pycache__/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
 
-.PHONY: help demo test check unit integration wheel bench story up parts schema requirements clean
+.PHONY: help demo test check unit integration wheel bench peers story up parts schema requirements clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -36,6 +36,8 @@ integration: .venv/.dev parts ## tests against real parts, on the sources; ARGS=
 bench: .venv/.dev parts ## throughput of a whole worker over real Kafka; ARGS=--quick
 	@$(BIN)/tripline bench throughput $(ARGS)
 
+peers: .venv-peers/requirements.txt ## the competitors of `tripline bench detect`, in an environment of their own
+
 story: .venv/.demo ## one scenario as a timeline: make story FILE=tests/scenarios/NAME.yaml
 	@$(BIN)/tripline story $(or $(FILE),$(error FILE=tests/scenarios/NAME.yaml, one of: $(wildcard tests/scenarios/*.yaml))) $(ARGS)
 
@@ -57,9 +59,11 @@ requirements: ## pin anew what pyproject.toml asks for (needs uv); no addresses 
 	@uv lock -q --upgrade
 	@uv export -q --frozen --no-emit-project --no-header --no-annotate --no-dev --group build > requirements/base.txt
 	@uv export -q --frozen --no-emit-project --no-header --no-annotate --all-groups > requirements/dev.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		loadtest/peers/requirements.in -o loadtest/peers/requirements.txt
 
 clean: ## remove what make made (not .parts)
-	@rm -rf .venv .venv-wheel dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-wheel .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -77,6 +81,13 @@ clean: ## remove what make made (not .parts)
 	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/.demo
+
+# The copy says which pins are installed: `tripline bench detect` makes the same where it lacks.
+.venv-peers/requirements.txt: loadtest/peers/requirements.txt
+	@echo "installing into .venv-peers"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python $(PIP) --require-hashes -r $<
+	@cp $< $@
 
 .venv-wheel/.dev: requirements/dev.txt
 	@echo "installing into .venv-wheel"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.charts import losses, tempered
+from detectors.charts import adaptive, calibration, losses, tempered
+from loadtest.detect import scores
 from loadtest.detect.fleet import KNOWN_ROWS, Counter, flat_profile, known_levels, known_normal, untempered
 from loadtest.detect.run_length import Chart
 from loadtest.detect.streams import Change
@@ -74,10 +75,74 @@ class Errors:
         self._charts = losses.reset(self._charts, np.stack([which, which]))
 
 
+class Adaptive:
+    """Section 3 (b): errors against their own past. Its value is exp(d); `untouched`: over the grid's limit: 1 alarms.
+
+    reference: labels of a reference that is drawn anew for each replicate, 0 for none.
+    """
+
+    def __init__(
+        self, change: Change, replicates: int, *, two_sided: bool, reference: int = 0, untouched: float = 0.0
+    ) -> None:
+        none = np.zeros(replicates, np.int64)
+        errors = np.random.default_rng(reference).binomial(reference, change.before[0], replicates)
+        self._plan = adaptive.build_adaptive(
+            replicates,
+            budget=untouched or 1.0,
+            share=np.ones(replicates),
+            two_sided=two_sided,
+            reference=(none + reference, errors * losses.UNIT),
+        )
+        self._untouched = untouched > 0.0
+        self._history = self._plan.start()
+
+    def step(self, values: Floats) -> Floats:
+        """The exponential of each replicate's largest d after a pane."""
+        n = np.full(values.shape[0], values.shape[1], dtype=np.int64)
+        sums = values.sum(axis=1).astype(np.int64) * losses.UNIT
+        self._history, said = adaptive.tick(self._plan, self._history, n=n, sums=sums)
+        found = said.value.max(axis=0) if self._plan.two_sided else said.value[losses.WORSE]
+        return np.asarray(np.exp(np.minimum(found - self._untouched * said.limit, 300.0)))
+
+    def restart(self, which: Bools) -> None:
+        """The past is forgotten; a reference stays."""
+        self._history = adaptive.reset(self._history, which)
+
+
+class Calibrated:
+    """Section 4 untempered: scores against a known map, tolerance 0."""
+
+    def __init__(self, change: scores.ScoreChange, replicates: int) -> None:
+        known = scores.known()
+        self._plan = calibration.build_calibration(
+            [known] * replicates,
+            budget=1.0,
+            share=np.ones(replicates),
+            tolerance=0.0,
+            strict=True,
+            tempered=False,
+            capped=False,
+        )
+        self._charts = self._plan.start()
+        self._pane = 0
+
+    def step(self, values: Floats) -> Floats:
+        """Evidence of each replicate after a pane."""
+        self._pane += 1
+        self._charts, value = calibration.tick(
+            self._plan, self._charts, counts=scores.counted(values), pane=self._pane
+        )
+        return value
+
+    def restart(self, which: Bools) -> None:
+        """R = 0."""
+        self._charts = calibration.reset(self._charts, which)
+
+
 class Oracle:
     """CUSUM of the log likelihood ratio of the very change: what nobody can have. Its value is exp(CUSUM)."""
 
-    def __init__(self, change: Change, replicates: int) -> None:
+    def __init__(self, change: Change | scores.ScoreChange, replicates: int) -> None:
         self._change = change
         self._g = np.zeros(replicates)
 
@@ -93,23 +158,32 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Charted:
-    """A chart that is matched by its limit. one_sided: the bars are for it. kinds: streams it is meant for."""
+    """A chart that is matched by its limit. bars: it is the one that is judged. kinds: streams it is meant for.
+
+    theory: the same chart whose limit is `A` panes, or, where it brings its own limits for A, 1: see `untouched`.
+    """
 
     name: str
     kinds: tuple[str, ...]
-    make: Callable[[Change, int], Chart]
+    make: Callable[[Any, int], Chart]
     ours: bool = True
-    one_sided: bool = False
+    judged: bool = False
+    theory: bool = False
 
 
-_BOTH = ("bernoulli", "normal")
+_ALL = ("bernoulli", "normal", "calibration")
 #: The bars of Bernoulli streams are for errors; a category of two levels beside them is section 2 on the same rows.
 CHARTS = (
-    Charted("oracle CUSUM", _BOTH, Oracle, ours=False),
-    Charted("tripline feature two-sided", ("normal",), partial(Mixture, upward=False)),
-    Charted("tripline feature one-sided", ("normal",), partial(Mixture, upward=True), one_sided=True),
-    Charted("tripline errors two-sided", ("bernoulli",), partial(Errors, upward=False)),
-    Charted("tripline errors one-sided", ("bernoulli",), partial(Errors, upward=True), one_sided=True),
+    Charted("oracle CUSUM", _ALL, Oracle, ours=False),
+    Charted("tripline feature two-sided", ("normal",), partial(Mixture, upward=False), theory=True),
+    Charted("tripline feature one-sided", ("normal",), partial(Mixture, upward=True), judged=True),
+    Charted("tripline errors two-sided", ("bernoulli",), partial(Errors, upward=False), theory=True),
+    Charted("tripline errors one-sided", ("bernoulli",), partial(Errors, upward=True), judged=True),
     Charted("tripline category two-sided", ("bernoulli",), partial(Mixture, upward=False)),
     Charted("tripline category one-sided", ("bernoulli",), partial(Mixture, upward=True)),
-)
+    Charted("tripline adaptive two-sided", ("bernoulli",), partial(Adaptive, two_sided=True)),
+    Charted("tripline adaptive one-sided", ("bernoulli",), partial(Adaptive, two_sided=False)),
+    Charted("tripline adaptive one-sided, reference of 20,000", ("bernoulli",),
+            partial(Adaptive, two_sided=False, reference=20_000)),
+    Charted("tripline calibration", ("calibration",), Calibrated, judged=True, theory=True),
+)  # fmt: skip

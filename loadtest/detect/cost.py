@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from detectors.charts import tempered
 from detectors.charts.bets import Bets
-from loadtest.detect.charts import Charted
 from loadtest.detect.fleet import Counter, Model, binned, flat_profile, known_normal, untempered
-from loadtest.detect.peers import PEERS
-from loadtest.detect.streams import CHANGES, Change, seeded
+from loadtest.detect.streams import CHANGES, seeded
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -56,25 +54,6 @@ def shipped_bets(monitors: int) -> Bets:
     width = one.phi.shape[0]
     copies = [replace(one, first=m * width) for m in range(monitors)]
     return Model.of(copies, features=monitors, budget=8640.0).bets
-
-
-def peer_cost(name: str, change: Change, *, knob: float) -> float:
-    """What a peer takes for one event, in ns."""
-    peer = next(peer for peer in PEERS if peer.name == name)
-    size = 500 if name == "river KSWIN" else 20_000
-    values = change.draw(seeded(change.name, 80_000), (size,), changed=False).tolist()
-    detector = peer.make(knob)
-    start = time.process_time()
-    for x in values:
-        detector.update(x)
-    return (time.process_time() - start) * 1e9 / len(values)
-
-
-def our_cost(charted: Charted, change: Change, *, replicates: int = 256) -> float:
-    """The ns per event of one of `replicates` monitors that share ticks, panes of 32, counting included."""
-    chart = charted.make(change, replicates)
-    values = change.draw(seeded(change.name, 80_000), (replicates, 32), changed=False)
-    return _best(lambda: chart.step(values), at_least=20) / values.size
 
 
 def _tick_ns(bets: Bets, counter: Counter, *, n: int) -> float:

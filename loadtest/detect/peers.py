@@ -1,185 +1,191 @@
-"""Detectors of river, one event at a time, each with the one knob that sets its false-alarm rate.
+"""The competitors, asked: a process of their own environment, which answers one job at a time, in order.
 
-Made anew after every alarm, as their authors mean it. river is a dependency of the product but costs seconds to
-import: it is imported when the first detector is made.
+Why apart: their packages pin other versions than ours, and a benchmark must not import what it judges. The environment
+is `.venv-peers` (`make peers`, or made by the benchmark where it lacks), or the one that `--peers` names. Without one,
+`why` says so and their rows are `n/a`. What runs there is `loadtest/peers/serve.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.detect.run_length import Delays, Rate, delays_of
+from loadtest.detect.run_length import Rate
+from loadtest.peers.contestants import Peer
+from schemas.errors import ConfigurationError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-
-class Detector(Protocol):
-    """What river calls a drift detector."""
-
-    drift_detected: bool
-
-    def update(self, x: Any) -> Any:
-        """Take in one value."""
-        ...
+FOLDER = Path(__file__).parents[1] / "peers"
+REQUIREMENTS = FOLDER / "requirements.txt"
 
 
-class Upward:
-    """ADWIN that alarms only when the mean rose: a cut for a fall shortens its window and is no alarm."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.drift_detected = False
-
-    def update(self, x: float) -> None:
-        """Take in one value."""
-        before = self._inner.estimation
-        self._inner.update(x)
-        self.drift_detected = self._inner.drift_detected and self._inner.estimation > before
+class PeerError(RuntimeError):
+    """A peer could not do a job; the text is its own."""
 
 
-class Never:
-    """A frame: nothing is ever found."""
+class Peers:
+    """A running environment, or, with `why`, none. Jobs run one by one, beside the caller; answers are futures."""
 
-    drift_detected = False
+    def __init__(self, python: Path | None, why: str = "") -> None:
+        self.why = why
+        self._process: subprocess.Popen[str] | None = None
+        self._turns = ThreadPoolExecutor(1)
+        self._folder = tempfile.TemporaryDirectory(prefix="tripline-peers-")
+        self._files = 0
+        if python is not None:
+            command = [str(python), "-E", "-s", str(FOLDER / "serve.py")]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
 
-    def update(self, x: Any) -> None:
-        """Take in one value."""
+    def __enter__(self) -> Peers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._turns.shutdown(wait=kind is None, cancel_futures=True)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._folder.cleanup()
+
+    def file(self, values: npt.NDArray[Any] | None = None) -> str:
+        """A file for jobs, with these values in it; it goes when the process does."""
+        self._files += 1
+        name = str(Path(self._folder.name) / f"{self._files}.npy")
+        if values is not None:
+            np.save(name, values)
+        return name
+
+    def submit(self, do: str, **job: Any) -> Future[dict[str, Any]]:
+        """Queue a job; its answer raises `PeerError` when the peer failed or there is none."""
+        return self._turns.submit(self._ask, {"do": do, **job})
+
+    def rate(self, peer: Peer, knob: float, values: str, *, alarms: int, events: int) -> Rate:
+        """False alarms on a file in which nothing changes, until so many alarms or events."""
+        found = self.submit("rate", peer=peer.name, knob=knob, values=values, alarms=alarms, events=events).result()
+        return Rate(found["alarms"], found["events"])
+
+    def versions(self) -> dict[str, str]:
+        """What is installed there; empty without an environment."""
+        return {} if self._process is None else dict(self.submit("versions").result())
+
+    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._process is None or self._process.stdin is None or self._process.stdout is None:
+            raise PeerError(self.why)
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except OSError as error:
+            raise PeerError(f"the peers' process ended: {error}") from error
+        if not answer:
+            raise PeerError("the peers' process ended")
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            raise PeerError(found["error"])
+        return found
 
 
-class Always:
-    """A frame: everything is found at once, and always was."""
+def open_peers(path: Path | None, *, root: Path, say: Callable[[str], None]) -> Peers:
+    """The environment at `path` (a folder of a venv, or its python), by default `.venv-peers`, made where it lacks.
 
-    drift_detected = True
-
-    def update(self, x: Any) -> None:
-        """Take in one value."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A detector by name.
-
-    kinds: streams it is meant for; knob: its parameter, sought between low and high.
-    rising: alarms become more frequent with the knob. why: without a knob, why there is none to match.
+    `ConfigurationError` when `path` is given and is none; what cannot be made is not an error, but peers with a `why`.
     """
-
-    name: str
-    kinds: tuple[str, ...]
-    knob: str
-    low: float
-    high: float
-    rising: bool
-    make: Callable[[float], Detector]
-    why: str = ""
-
-
-def _river(name: str, **given: Any) -> Any:
-    from river import drift
-    from river.drift import binary
-
-    return getattr(drift if hasattr(drift, name) else binary, name)(**given)
-
-
-PEERS = (
-    Peer("river ADWIN", ("bernoulli", "normal"), "delta", 1e-9, 0.9, True, lambda k: _river("ADWIN", delta=k)),
-    Peer("river ADWIN upward", ("bernoulli", "normal"), "delta", 1e-9, 0.9, True,
-         lambda k: Upward(_river("ADWIN", delta=k))),
-    Peer("river PageHinkley", ("bernoulli", "normal"), "threshold", 1.0, 500.0, False,
-         lambda k: _river("PageHinkley", threshold=k, mode="up")),
-    Peer("river DDM", ("bernoulli",), "drift_threshold", 1.0, 12.0, False,
-         lambda k: _river("DDM", warning_threshold=k / 2, drift_threshold=k)),
-    Peer("river EDDM", ("bernoulli",), "beta", 0.05, 0.9, True,
-         lambda k: _river("EDDM", alpha=min(0.99, k + 0.05), beta=k)),
-    Peer("river HDDM_A", ("bernoulli",), "drift_confidence", 1e-12, 0.1, True,
-         lambda k: _river("HDDMA", drift_confidence=k, warning_confidence=min(0.5, 5 * k))),
-    Peer("river HDDM_W", ("bernoulli",), "drift_confidence", 1e-12, 0.1, True,
-         lambda k: _river("HDDMW", drift_confidence=k, warning_confidence=min(0.5, 5 * k))),
-    Peer("river FHDDM", ("bernoulli",), "confidence_level", 1e-12, 0.1, True,
-         lambda k: _river("FHDDM", confidence_level=k)),
-    Peer("river KSWIN", ("normal",), "alpha", 1e-9, 0.1, True, lambda k: _river("KSWIN", alpha=k, seed=1),
-         why="about 1 ms per event: 170 alarms at 1e4 events take half an hour; see `match --kswin`"),
-    Peer("always-alarm", ("bernoulli", "normal"), "", 0, 0, True, lambda _: Always(), why="has no knob"),
-    Peer("never-alarm", ("bernoulli", "normal"), "", 0, 0, True, lambda _: Never(), why="has no knob"),
-)  # fmt: skip
+    if path is not None:
+        python = path if path.is_file() else _python(path)
+        if not python.is_file():
+            raise ConfigurationError(f"--peers: there is no Python at {path}; `make peers` makes an environment")
+        return Peers(python)
+    folder = root / ".venv-peers"
+    stamp = folder / "requirements.txt"
+    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == REQUIREMENTS.read_text(encoding="utf-8")):
+        say("installing the competitors into .venv-peers (once; `--peers PATH` names another environment)")
+        try:
+            _make(folder)
+        except (subprocess.CalledProcessError, OSError) as error:
+            output = getattr(error, "stderr", None) or str(error)
+            last = output.strip().splitlines()[-1][:160] if output.strip() else str(error)
+            return Peers(None, f"no environment for it: {last}")
+        stamp.write_text(REQUIREMENTS.read_text(encoding="utf-8"), encoding="utf-8")
+    return Peers(_python(folder))
 
 
-def rate_of(make: Callable[[], Detector], chunks: Iterable[Floats], *, alarms: int, events: int) -> Rate:
-    """Run until `alarms` false alarms or `events` events, whichever comes first."""
-    detector, found, done = make(), 0, 0
-    for chunk in chunks:
-        for x in chunk.tolist():
-            detector.update(x)
-            if detector.drift_detected:
-                found += 1
-                detector = make()
-        done += chunk.size
-        if found >= alarms or done >= events:
-            break
-    return Rate(found, done)
+def _make(folder: Path) -> None:
+    pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", str(REQUIREMENTS)]
+    for command in ([sys.executable, "-m", "venv", str(folder)], [str(_python(folder)), *pip]):
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def delays_to(make: Callable[[], Detector], runs: Iterable[tuple[Floats, Floats]]) -> Delays:
-    """Delays over runs of (before, after) values."""
-    first: list[int | None] = []
-    early = 0
-    for before, after in runs:
-        detector, alarmed = make(), False
-        for x in before.tolist():
-            detector.update(x)
-            if detector.drift_detected:
-                alarmed, detector = True, make()
-        early += alarmed
-        first.append(next(_alarms(detector, after), None))
-    return delays_of(first, early)
-
-
-def _alarms(detector: Detector, values: Floats) -> Iterator[int]:
-    for number, x in enumerate(values.tolist(), start=1):
-        detector.update(x)
-        if detector.drift_detected:
-            yield number
+def _python(folder: Path) -> Path:
+    return folder / "Scripts" / "python.exe" if sys.platform == "win32" else folder / "bin" / "python"
 
 
 def knob_for(
-    peer: Peer, chunks: Callable[[int], Iterable[Floats]], *, arl: float, alarms: int, beyond: float | None = None
+    peer: Peer, ask: Callable[[float, int], Rate], *, arl: float, alarms: int, beyond: float | None = None
 ) -> tuple[float, Rate]:
-    """The knob whose null has one alarm per `arl` events within 15 %, by bisection on its logarithm, and its rate.
+    """The knob whose null has one alarm per `arl` events within 15 %, and its rate over `alarms` alarms.
 
-    chunks(k): the null of evaluation k. The last rates are of `alarms` alarms; `ValueError` when none is near enough.
-    beyond: a knob that is known to alarm too often.
+    ask(knob, alarms): the rate of a run of so many alarms, or of 1.4 times as many events as they should take.
+    Bisection on its logarithm with few alarms, then Newton's steps with all of them. beyond: a knob that alarms too
+    often, but within a tenth. `ValueError` when none is near enough.
     """
-    low, high = np.log(peer.low), np.log(peer.high)
+    low, high = float(np.log(peer.low)), float(np.log(peer.high))
     if beyond is not None and peer.rising:
-        high = np.log(beyond)
-        low = max(low, high - np.log(1e4))
+        low, high = float(np.log(beyond)) - 5.0, float(np.log(beyond))
     elif beyond is not None:
-        low = np.log(beyond)
-        high = min(high, low + np.log(4))
+        low, high = float(np.log(beyond)), float(np.log(beyond)) + 2.0
+    rough: list[tuple[float, float]] = []
+    for _ in range(9 if beyond is None else 6):
+        at = (low + high) / 2
+        off = _off(ask(float(np.exp(at)), 12), arl)
+        rough.append((at, off))
+        # A rare alarm is a run length above the wanted one.
+        low, high = (low, at) if (off < 0) == peer.rising else (at, high)
+    near = sorted(rough, key=lambda point: abs(point[1]))
+    at, fine = near[0][0], []
     best: tuple[float, float, Rate] | None = None
-    for turn in range(14):
-        middle = float(np.exp((low + high) / 2))
-        wanted = alarms if turn > 5 else 30
-
-        def make(knob: float = middle) -> Detector:
-            return peer.make(knob)
-
-        found = rate_of(make, chunks(turn), alarms=wanted, events=int(1.4 * arl * wanted))
-        off = np.inf if found.arl is None else abs(np.log(found.arl / arl))
-        if found.alarms >= alarms * 0.7 and (best is None or off < best[0]):
-            best = (off, middle, found)
-        if best is not None and best[0] < 0.08:
+    for _ in range(8):
+        found = ask(float(np.exp(at)), alarms)
+        off = _off(found, arl)
+        fine.append((at, off))
+        if best is None or abs(off) < abs(best[0]):
+            best = (off, at, found)
+        if abs(off) < 0.1:
             break
-        # Over the limit of events with few alarms is too rare.
-        often = found.arl is not None and found.arl < arl
-        if often == peer.rising:
-            high = (low + high) / 2
-        else:
-            low = (low + high) / 2
-    if best is None or best[0] > np.log(1.15):
-        raise ValueError(f"no {peer.knob} in [{peer.low:g}, {peer.high:g}] gives one alarm per {arl:g} events")
-    return best[1], best[2]
+        at = float(np.clip(_next(fine, near[:4]), np.log(peer.low), np.log(peer.high)))
+    assert best is not None
+    if abs(best[0]) > np.log(1.15):
+        raise ValueError(f"no {peer.knob} in [{peer.low:g}, {peer.high:g}] gives one alarm per {arl:g} events; "
+                         f"nearest: one per {best[2].events / max(best[2].alarms, 1):,.0f}")  # fmt: skip
+    return float(np.exp(best[1])), best[2]
+
+
+def _off(found: Rate, arl: float) -> float:
+    """Log of the attained run length over the wanted one; without an alarm as if there had been half of one."""
+    return float(np.log(found.events / max(found.alarms, 0.5) / arl))
+
+
+def _next(fine: list[tuple[float, float]], rough: list[tuple[float, float]]) -> float:
+    """Between the nearest points on either side of 0; else from the last one, by the slope of the rough ones."""
+    above = min((point for point in fine if point[1] >= 0), key=lambda point: point[1], default=None)
+    below = max((point for point in fine if point[1] < 0), key=lambda point: point[1], default=None)
+    if above is not None and below is not None:
+        return above[0] + (below[0] - above[0]) * above[1] / (above[1] - below[1])
+    x, y = np.array(rough).T
+    slope = float(((x - x.mean()) * (y - y.mean())).sum() / max(float(((x - x.mean()) ** 2).sum()), 1e-12))
+    step = fine[-1][1] / slope if slope else 0.1
+    return fine[-1][0] - float(np.clip(step, -0.5, 0.5))

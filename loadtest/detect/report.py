@@ -1,61 +1,118 @@
-"""All parts of the benchmark together, as JSON and as a Markdown table."""
+"""All parts of the benchmark together, as JSON and as a Markdown table.
+
+`python -m loadtest.detect.report FILE.json [FILE.json ...]` prints the table of one run, or of several with `--only`.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtest.detect import matched
+from loadtest.detect import coverage, labels, matched, stress
 from loadtest.detect.cost import costs
 from loadtest.detect.honesty import delay_row, null_row
+from loadtest.detect.peers import Peers, open_peers
+from loadtest.detect.public import PublicRows
+from loadtest.detect.rows import Row
 from loadtest.detect.streams import NULLS
+from schemas.errors import ConfigurationError
 
-RESULTS = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "loadtest" / "results"
 
+#: Parts, in the order of the table, with what is said over each.
+GROUPS = {
+    "matched": "Matched: one false alarm per 1e4 or 1e5 events, nothing tempered, tolerance 0. Delays in events.",
+    "honesty": "Honesty: false alarms as shipped, on streams that look like real traffic. ARL0 in events.",
+    "labels": "Labels: errors and calibration as shipped; honesty, then delays in events.",
+    "delay": "Delay of .5 sd as shipped, from a random hour. In events; bars are in panes of 50.",
+    "stress": "Accidents, short and small references, shocks in common, and delays as shipped.",
+    "coverage": "Coverage: what a verdict says about onset, size and the smallest visible change, against the truth.",
+    "public": "Public streams, and river's generators, with frozen models. Missed and early: shares of the changes.",
+    "cost": "",
+}
 #: What `--quick` runs of the nulls: the ones that broke earlier versions. 13 budgets without an alarm are enough.
 QUICK_NULLS = ("null iid", "null ar .6", "null ar .9", "null clusters", "null real", "null bursts")
 QUICK_DELAYS = ("null iid", "null ar .6", "null real")
 #: Nulls that are also run with thirty monitors, and with a thousand events a pane.
 WIDE_NULLS = ("null iid", "null clusters .5", "null real")
 DENSE_NULLS = ("null ar .6", "null clusters .5", "null real")
-#: Not built yet; said in the table instead of left out.
-ABSENT = (
-    "calibration a=.4, a=-.4 b=.7, scores alone: detectors/charts/calibration.py has no row here yet",
-    "the error chart without a reference (DETECTION 3 b): detectors/charts/adaptive.py has no row here yet",
-    "KSWIN, FHDDM's, EDDM's and DDM's settings where their rows say n/a",
-    "frouros, and public streams with a frozen model: not in this environment",
-)
+
+Part = Iterator[tuple[Row, list[Row]]]
 
 
-def bench(*, quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run everything; say(line) while it goes."""
+def bench(
+    *,
+    quick: bool,
+    seed: int,
+    say: Callable[[str], None],
+    only: Iterable[str] = (),
+    peers: Path | None = None,
+    root: Path = ROOT,
+) -> dict[str, Any]:
+    """Run everything, or `only` some groups; say(line) while it goes. peers: their environment, see `open_peers`.
+
+    `ConfigurationError` for a group that there is not, and for a `peers` that is none.
+    """
+    wanted = tuple(only) or tuple(GROUPS)
+    unknown = [name for name in wanted if name not in GROUPS]
+    if unknown:
+        raise ConfigurationError(f"--only: there is no group {unknown[0]!r}, but {', '.join(GROUPS)}")
     started = time.monotonic()
-    rows: list[dict[str, Any]] = []
-    bars: list[dict[str, Any]] = []
-    for row, found in _parts(quick=quick, seed=seed):
-        rows.append(row)
-        bars += found
-        say(line(row))
-    spent, more = costs(largest=4096 if quick else 65_536)
+    rows: dict[str, list[Row]] = {}
+    bars: list[Row] = []
+    needed = bool({"matched", "public"} & set(wanted))
+    with open_peers(peers, root=root, say=say) if needed else Peers(None, "not asked") as others:
+        versions = others.versions()
+        for name, part in _parts(wanted, others, quick=quick, seed=seed):
+            for row, found in part:
+                rows.setdefault(name, []).append(row)
+                bars += found
+                say(line(row))
+    spent, more = costs(largest=4096 if quick else 65_536) if "cost" in wanted else ([], [])
     return {
-        "rows": rows,
+        "rows": [row for name in GROUPS for row in rows.get(name, [])],
         "bars": [*bars, *more],
         "cost": spent,
-        "absent": list(ABSENT),
+        "groups": {name: len(rows.get(name, [])) for name in GROUPS if name in wanted},
         "quick": quick,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
-        "machine": {"cores": os.cpu_count(), "numpy": np.__version__},
+        "machine": {"cores": os.cpu_count(), "numpy": np.__version__, **versions, "peers": others.why or "there"},
     }
 
 
-def _parts(*, quick: bool, seed: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    yield from matched.rows(arls=(100_000,) if quick else (10_000, 100_000), quick=quick, seed=seed)
+def _parts(wanted: tuple[str, ...], peers: Peers, *, quick: bool, seed: int) -> Iterator[tuple[str, Part]]:
+    """Groups that are asked for. The peers are asked first and answer beside the others; they are read last."""
+    arls = (100_000,) if quick else (10_000, 100_000)
+    public = PublicRows(peers, quick=quick, seed=seed) if "public" in wanted else None
+    others = matched.PeerRows(peers, arls=arls, quick=quick, seed=seed) if "matched" in wanted else None
+    if "matched" in wanted:
+        yield "matched", matched.chart_rows(arls=arls, quick=quick, seed=seed)
+    if "honesty" in wanted:
+        yield "honesty", _honesty(quick=quick, seed=seed)
+    if "labels" in wanted:
+        yield "labels", labels.rows(quick=quick, seed=seed)
+    if "delay" in wanted:
+        yield "delay", _delays(quick=quick, seed=seed)
+    if "stress" in wanted:
+        yield "stress", stress.rows(quick=quick, seed=seed)
+    if "coverage" in wanted:
+        yield "coverage", coverage.rows(quick=quick, seed=seed)
+    if public is not None:
+        yield "public", public.rows()
+    if others is not None:
+        yield "matched", others.rows()
+
+
+def _honesty(*, quick: bool, seed: int) -> Part:
     for null in NULLS:
         if quick and null.name not in QUICK_NULLS:
             continue
@@ -67,6 +124,9 @@ def _parts(*, quick: bool, seed: int) -> Iterator[tuple[dict[str, Any], list[dic
         if not quick and null.name in WIDE_NULLS:
             row, bar = null_row(null, n=50, monitors=30, budgets=30, seed=seed)
             yield row, [bar]
+
+
+def _delays(*, quick: bool, seed: int) -> Part:
     for null in NULLS:
         if null.levels or null.shift or (quick and null.name not in QUICK_DELAYS):
             continue
@@ -74,7 +134,7 @@ def _parts(*, quick: bool, seed: int) -> Iterator[tuple[dict[str, Any], list[dic
         yield row, [judged] if judged else []
 
 
-def line(row: dict[str, Any]) -> str:
+def line(row: Row) -> str:
     """One row in words, for a terminal."""
     if row["setting"].startswith("n/a") and row["mean_delay"] is None:
         return f"{row['detector']:28} {row['stream']:22} {row['setting']}"
@@ -83,30 +143,62 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['detector']:28} {row['stream']:22} M {row['monitors']:<3} ARL0 {attained:>11}  {delay}"
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The whole as Markdown: bars first, then rows by kind, costs, and what is not there."""
-    command = f"tripline bench detect{' --quick' if found['quick'] else ''} --seed {found['seed']}"
-    machine = f"{found['machine']['cores']} cores, numpy {found['machine']['numpy']}"
-    out = ["# Detection, measured", "", f"`{command}`, {found['seconds']:.0f} s, {machine}.", "", "## Bars", ""]
-    out += _table(("bar", "value", "limit", "met", "measured"), [_judged(bar) for bar in found["bars"]])
-    says = "Delays in events. ARL0: events per false alarm, wanted and attained with its 95 % interval."
-    out += ["", "## Matched, and as shipped", "", says, ""]
+def verdicts(bars: list[Row]) -> list[str]:
+    """The bars as a list for a terminal: figure, bar, met or missed."""
+    met = sum(bar["met"] for bar in bars)
+    out = [f"{met} of {len(bars)} bars met"]
+    for bar in bars:
+        sign = ">=" if bar.get("least") else "<="
+        value = "none" if bar["value"] is None else _number(bar["value"])
+        out.append(f"  {'met   ' if bar['met'] else 'MISSED'}  {bar['bar']}: {value} {sign} {_number(bar['limit'])}")
+    return out
+
+
+def markdown(*runs: dict[str, Any]) -> str:
+    """One run as Markdown, or several that had `--only`: bars first, then rows by group, and costs."""
+    out = ["# Detection, measured", ""]
+    for found in runs:
+        only = "" if set(found["groups"]) == set(GROUPS) else f" --only {','.join(found['groups'])}"
+        command = f"tripline bench detect{' --quick' if found['quick'] else ''} --seed {found['seed']}{only}"
+        machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items() if name != "cores")
+        out += [f"`{command}`: {found['seconds']:.0f} s, {found['machine']['cores']} cores, {machine}.", ""]
+    bars = [bar for found in runs for bar in found["bars"]]
+    met = sum(bar["met"] for bar in bars)
+    out += [f"## Bars: {met} of {len(bars)} met", ""]
+    out += _table(("bar", "value", "limit", "met", "measured"), [_judged(bar) for bar in bars])
     heads = ("stream", "detector", "M", "ARL0", "attained", "95 %", "mean", "median", "p90", "missed", "early",
              "ns/event", "setting")  # fmt: skip
-    out += _table(heads, [_cells(row) for row in found["rows"]])
-    out += ["", "## Cost", ""]
-    keys = ("what", "monitors", "events", "ns_per_event", "ns_per_monitor", "ns_per_bet", "bets", "bytes_per_monitor")
-    out += _table(keys, [tuple(_number(cost[key]) for key in keys) for cost in found["cost"]])
-    out += ["", "## Not in this table", "", *(f"* {what}" for what in found["absent"]), ""]
-    return "\n".join(out)
+    for name, says in GROUPS.items():
+        rows = [row for found in runs for row in _group(found, name)]
+        if rows:
+            order = {stream: i for i, stream in enumerate(dict.fromkeys(row["stream"] for row in rows))}
+            rows.sort(key=lambda row: (order[row["stream"]], row["arl0"] or 0))
+            out += ["", f"## {says.split(':')[0].split(',')[0].split('.')[0]}", "", says, ""]
+            out += _table(heads, [_cells(row) for row in rows])
+    costs_of = [cost for found in runs for cost in found["cost"]]
+    if costs_of:
+        keys = tuple(costs_of[0])
+        out += ["", "## Cost", "", *_table(keys, [tuple(_number(cost[key]) for key in keys) for cost in costs_of])]
+    return "\n".join([*out, ""])
 
 
-def _judged(bar: dict[str, Any]) -> tuple[str, ...]:
+def _group(found: dict[str, Any], name: str) -> list[Row]:
+    first = 0
+    for group, size in found["groups"].items():
+        if group == name:
+            return list(found["rows"][first : first + size])
+        first += size
+    return []
+
+
+def _judged(bar: Row) -> tuple[str, ...]:
     met = "met" if bar["met"] else "**missed**"
-    return bar["bar"], _number(bar["value"]), _number(bar["limit"]), met, bar["measured"]
+    sign = ">= " if bar.get("least") else ""
+    value = "none" if bar["value"] is None else _number(bar["value"])
+    return bar["bar"], value, sign + _number(bar["limit"]), met, bar["measured"]
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     low, high = row["interval"] or (None, None)
     interval = "" if row["interval"] is None else f"{_number(low)}–{'∞' if high is None else _number(high)}"
     shares = ("" if row[key] is None else f"{row[key]:.0%}" for key in ("missed", "early"))
@@ -129,3 +221,14 @@ def _number(value: Any) -> str:
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     body = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
     return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
+
+
+def main() -> None:
+    """Print the table of JSON files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    print(markdown(*(json.loads(file.read_text(encoding="utf-8")) for file in parser.parse_args().files)), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Make or check the topics on Kafka.")
 reference_app = typer.Typer(no_args_is_help=True, help="Learn what is normal, from a table or a topic.")
-alerts_app = typer.Typer(no_args_is_help=True, help="Follow alerts.")
+alerts_app = typer.Typer(no_args_is_help=True, help="Follow alerts; say which were false.")
 triggers_app = typer.Typer(no_args_is_help=True, help="Follow retrain triggers; approve or reject them.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
 schema_app = typer.Typer(no_args_is_help=True, help="Wire types as JSON Schema and AsyncAPI.")
@@ -283,6 +283,23 @@ def alerts_tail(
     tail(settings_of(config), since=since_of(since), once=once, model=model, as_json=as_json)
 
 
+@alerts_app.command("mark")
+def alerts_mark(
+    incident: Annotated[str, typer.Argument(metavar="ID", help="Of an incident, or of an alert in it.")],
+    word: Annotated[Literal["false", "true"], typer.Argument(help="false: nothing had changed.")],
+    *,
+    config: Config = DEFAULT,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "",
+    by: By = "",
+    as_json: Json = False,
+) -> None:
+    """Say that an incident was false, or true; what was false is spent of the model's budget."""
+    from streamer.commands.alerts import mark_and_say
+    from streamer.commands.connecting import settings_of
+
+    mark_and_say(settings_of(config), incident, word, reason=reason, by=by, as_json=as_json)
+
+
 @triggers_app.command("tail")
 def triggers_tail(
     *,
@@ -349,8 +366,13 @@ def bench_detect(
     quick: Annotated[bool, typer.Option("--quick", help="Under 4 minutes, with fewer streams and runs.")] = False,
     json: JsonFile = None,
     seed: Annotated[int, typer.Option(help="Another set of streams.")] = 0,
+    only: Annotated[str, typer.Option(help="Groups, with commas: matched,honesty,labels,delay,stress,…")] = "",
+    peers: Annotated[Path | None, typer.Option(help="Environment of the competitors, by default .venv-peers.")] = None,
+    strict_bars: Annotated[bool, typer.Option("--strict-bars", help="Exit 1 when a bar is missed.")] = False,
 ) -> None:
-    """False alarms, delays and cost of the detectors, beside river's; from a checkout."""
+    """False alarms, delays and cost of the detectors, beside river's and frouros'; from a checkout."""
     from streamer.commands.bench_detect import detect
 
-    detect(quick=quick, file=json, seed=seed)
+    groups = [name.strip() for name in only.split(",") if name.strip()]
+    if not detect(quick=quick, file=json, seed=seed, only=groups, peers=peers) and strict_bars:
+        raise typer.Exit(1)

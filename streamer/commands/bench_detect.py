@@ -1,6 +1,7 @@
-"""`tripline bench detect`: false alarms, delays and cost of the detectors, beside river's; needs a checkout.
+"""`tripline bench detect`: false alarms, delays and cost of the detectors, beside others'; needs a checkout.
 
-What it runs is `loadtest/detect`, which is beside the packages in a checkout and not in the wheel.
+What it runs is `loadtest/detect`, which is beside the packages in a checkout and not in the wheel. The competitors run
+in an environment of their own, see `loadtest/detect/peers.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
@@ -15,10 +17,20 @@ from schemas.errors import ConfigurationError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def detect(*, quick: bool = False, file: Path | None = None, seed: int = 0, root: Path = ROOT) -> None:
+def detect(
+    *,
+    quick: bool = False,
+    file: Path | None = None,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    peers: Path | None = None,
+    root: Path = ROOT,
+) -> bool:
     """Run the benchmark; JSON into `file` (`-`: printed), a Markdown table into `loadtest/results`.
 
-    `ConfigurationError` when `root` is not a checkout.
+    only: groups, by default all; their table goes into `loadtest/out` then. peers: where the competitors are installed,
+    by default `.venv-peers`, which is made where it lacks. The answer says whether every bar is met.
+    `ConfigurationError` when `root` is not a checkout, and for a group or an environment that there is not.
     """
     folder = root / "loadtest" / "detect"
     if not folder.is_dir():
@@ -28,19 +40,32 @@ def detect(*, quick: bool = False, file: Path | None = None, seed: int = 0, root
         )
     if str(root) not in sys.path:
         sys.path.append(str(root))  # at the end: what is installed comes first
-    report = importlib.import_module("loadtest.detect.report")
-    found = report.bench(quick=quick, seed=seed, say=lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        report = importlib.import_module("loadtest.detect.report")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"bench detect needs {error.name}: pip install {error.name}") from error
+    found = report.bench(
+        quick=quick,
+        seed=seed,
+        only=only,
+        peers=peers,
+        root=root,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
     text = json.dumps(found, indent=1) + "\n"
     if file is not None and str(file) != "-":
         file.write_text(text, encoding="utf-8")
-    report.RESULTS.mkdir(exist_ok=True)
-    name = f"detect-{'quick' if quick else 'full'}{f'-seed-{seed}' if seed else ''}.md"
-    (report.RESULTS / name).write_text(report.markdown(found), encoding="utf-8")
+    table = root / "loadtest" / ("out" if only else "results") / _name(quick=quick, seed=seed)
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(report.markdown(found), encoding="utf-8")
+    met = all(bar["met"] for bar in found["bars"])
     if file is not None and str(file) == "-":
         print(text, end="")
-        return
-    missed = [bar for bar in found["bars"] if not bar["met"]]
-    print(f"{len(found['bars']) - len(missed)} of {len(found['bars'])} bars met, {found['seconds']:.0f} s; "
-          f"the table is in loadtest/results/{name}")  # fmt: skip
-    for bar in missed:
-        print(f"  missed: {bar['bar']}: {bar['value']} > {bar['limit']} ({bar['measured']})")
+        return met
+    print("\n".join(report.verdicts(found["bars"])))
+    print(f"{found['seconds']:.0f} s; the table is in {table.relative_to(root)}")
+    return met
+
+
+def _name(*, quick: bool, seed: int) -> str:
+    return f"detect{'-quick' if quick else ''}{f'-seed-{seed}' if seed else ''}.md"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from loadtest.detect import honesty, match, matched, report
-from loadtest.detect.charts import Mixture
+from loadtest.detect import coverage, honesty, labels, match, matched, report, scores, stress
+from loadtest.detect.charts import Adaptive, Calibrated, Mixture
 from loadtest.detect.fleet import binned
-from loadtest.detect.peers import Never, Peer, Upward, delays_to, knob_for, rate_of
-from loadtest.detect.run_length import Rate, delays, limits, rate
+from loadtest.detect.rows import bar
+from loadtest.detect.run_length import delays, limits, rate
 from loadtest.detect.streams import CHANGES, NULLS, Null, seeded
 from schemas.errors import ConfigurationError
 from streamer.commands.bench_detect import detect
@@ -33,17 +34,6 @@ class Largest:
 
     def restart(self, which: npt.NDArray[np.bool_]) -> None:
         """Nothing is remembered."""
-
-
-class Over:
-    """A detector that alarms on any value of at least `limit`."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self.drift_detected = False
-
-    def update(self, x: float) -> None:
-        self.drift_detected = x >= self._limit
 
 
 def uniforms(seed: int, panes: int) -> list[Floats]:
@@ -90,38 +80,6 @@ def test_delays_count_events_to_the_end_of_the_pane_and_early_alarms_apart() -> 
     assert (found.early, found.missed) == (0.5, 0.0)
 
 
-def test_a_peer_begins_anew_after_an_alarm_and_a_miss_is_no_delay() -> None:
-    assert rate_of(lambda: Over(0.9), [np.array([0.0, 1.0, 0.0, 1.0])], alarms=9, events=4) == Rate(2, 4)
-    runs = [(np.zeros(3), np.array([0.0, 1.0])), (np.ones(1), np.zeros(5))]
-    found = delays_to(lambda: Over(0.9), runs)
-    assert found.row() | {"mean_delay": 2.0, "missed": 0.5, "early": 0.5} == found.row()
-    assert delays_to(Never, runs).row()["median_delay"] is None
-
-
-def test_upward_ignores_a_fall() -> None:
-    class Steps:
-        estimation, drift_detected = 0.0, True
-
-        def update(self, x: float) -> None:
-            self.estimation = x
-
-    one = Upward(Steps())
-    one.update(1.0)
-    assert one.drift_detected
-    one.update(0.5)
-    assert not one.drift_detected
-
-
-def test_the_knob_is_found_or_refused() -> None:
-    """`x >= knob` of uniforms: one alarm per 50 events at a knob of .98."""
-    peer = Peer("over", ("normal",), "limit", 0.5, 1.0, False, Over)
-    found, said = knob_for(peer, lambda k: [np.random.default_rng(k).random(20_000)], arl=50, alarms=200)
-    assert found == pytest.approx(0.98, abs=0.004)
-    assert said.alarms >= 140
-    with pytest.raises(ValueError, match=r"no limit in \[0.5, 1\]"):
-        knob_for(peer, lambda k: [np.zeros(1000)], arl=50, alarms=200)
-
-
 def test_ours_finds_the_change_and_is_quiet_before() -> None:
     chart = Mixture(NORMAL, 8, upward=False)
     found = delays(
@@ -142,18 +100,81 @@ def test_a_reference_is_learned_from_the_first_panes_only() -> None:
     assert counts.sum(axis=1).tolist() == rows.tolist()
 
 
-def test_rows_have_the_keys_that_are_promised_and_the_table_says_what_missed() -> None:
-    row, bar = honesty.null_row(NULLS[0], n=2, monitors=1, budgets=1, seed=0)
+def test_the_adaptive_chart_finds_a_rise_without_a_reference() -> None:
+    change = next(one for one in CHANGES if one.name == "bernoulli .1->.3")
+    chart = Adaptive(change, 8, two_sided=False, untouched=3125.0)
+    found = delays(
+        chart,
+        before=match.panes_of(change, 8, count=60, replicate=0),
+        after=match.panes_of(change, 8, count=40, replicate=0, changed=True),
+        limit=1.0,
+    )
+    assert (found.early, found.missed) == (0.0, 0.0)
+    assert np.median(found.found) <= 160
+
+
+def test_scores_hold_their_labels_and_the_oracle_sees_the_change() -> None:
+    change = scores.CHANGES[0]
+    before, after = (change.draw(np.random.default_rng(0), (20_000,), changed=changed) for changed in (False, True))
+    p, y = scores.parted(before)
+    assert y.mean() == pytest.approx(p.mean(), abs=0.01)
+    assert scores.counted(before[None])[0].sum(axis=0).tolist() == [20_000 - y.sum(), y.sum()]
+    assert change.log_ratio(before).mean() < 0 < change.log_ratio(after).mean()
+    assert scores.brier(before).mean() == pytest.approx((p * (1 - p)).mean(), abs=0.01)
+
+
+def test_calibration_finds_a_shift_and_is_quiet_when_scores_drift_alone() -> None:
+    for change, found_by in ((scores.CHANGES[0], 8), (scores.CHANGES[-1], 0)):
+        chart = Calibrated(change, 8)
+        panes = match.panes_of(change, 8, count=60, replicate=0, changed=True)
+        found = delays(chart, before=[], after=panes, limit=1851.7)
+        assert found.found.size == found_by, change.name
+
+
+@pytest.mark.parametrize("null", labels.NULLS, ids=lambda null: null.name)
+def test_a_null_of_labels_errs_as_often_as_it_says(null: labels.LabelNull) -> None:
+    errors = null.path(labels.seeded(null.number, 0, seed=0), 20_000, 50, 288)
+    assert errors.shape == (20_000,)
+    assert errors.mean() / 50 == pytest.approx(labels.RATE, abs=0.015)
+
+
+def test_a_total_outage_pages_at_the_first_closed_pane() -> None:
+    row, (judged,) = next(stress.outage_rows(runs=1, seed=0))
     assert set(row) == KEYS
-    absent = next(found for found, _ in matched.rows(arls=(77,), quick=True, seed=0))  # type: ignore[arg-type]
+    assert (row["missed"], row["early"], judged["value"]) == (0.0, 0.0, 1.0)
+
+
+def test_the_visible_change_is_where_nine_of_ten_days_show_it() -> None:
+    """Powers of a probit line that passes .9 at a factor of 1.1."""
+    line = 1.2816 + 4.0 * (coverage.FACTORS - 1.1)
+    powers = np.array([NormalDist().cdf(float(z)) for z in line])
+    assert coverage.at_ninety(powers) == pytest.approx(1.1, abs=0.01)
+    assert coverage.at_ninety(np.zeros(coverage.FACTORS.size)) is None
+
+
+def test_rows_have_the_keys_that_are_promised_and_the_table_says_what_missed() -> None:
+    row, missed = honesty.null_row(NULLS[0], n=2, monitors=1, budgets=1, seed=0)
+    assert set(row) == KEYS
+    absent = next(found for found, _ in matched.chart_rows(arls=(77,), quick=True, seed=0))
     assert set(absent) == KEYS
     assert absent["setting"].startswith("n/a (")
-    text = report.markdown({
-        "rows": [row, absent], "bars": [bar], "cost": [], "absent": ["x"], "quick": True, "seed": 0, "seconds": 1.0,
-        "machine": {"cores": 2, "numpy": "2"},
-    })  # fmt: skip
+    bars = [missed, bar("power", 0.7, 0.5, least=True)]
+    run = {
+        "rows": [row, absent], "bars": bars, "cost": [], "groups": {"honesty": 1, "public": 1}, "quick": True,
+        "seed": 0, "seconds": 1.0, "machine": {"cores": 2, "numpy": "2", "peers": "there"},
+    }  # fmt: skip
+    text = report.markdown(run, run)
     assert "**missed**" in text  # one budget proves nothing: its interval reaches 3.7
     assert "n/a (" in text
+    assert "## Bars: 2 of 4 met" in text
+    assert "--only honesty,public" in text
+    assert report.verdicts(bars)[0] == "1 of 2 bars met"
+    assert ">= 0.50" in report.verdicts(bars)[2]
+
+
+def test_a_group_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no group 'nonsense', but matched, honesty"):
+        report.bench(quick=True, seed=0, only=["nonsense"], say=print)
 
 
 def test_without_a_checkout_it_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The competitors of `tripline bench detect`: pins, names and knobs, and what runs in their own environment."""
