@@ -7,7 +7,7 @@ another day's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ from detectors.outcome_scopes import outcome_share
 from detectors.references import Reference
 from detectors.resolve import Watches
 from detectors.states import ScopeState
+from detectors.week import Own, Week
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
 
@@ -40,7 +41,9 @@ class Scope:
     features: the monitored ones, then others that a rule names; `Alarm.feature` is an index into it.
     notes (views × monitored,): what a reader must know of a monitor, "" for nothing. budget: A in panes; prior (M,):
     the monitors' shares v; paging (M,): may alarm. main, upward: see `main_directions`; main_deff (M,).
-    limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week.
+    limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week. odd: the layout's calendar.
+    provisional: why it may not page, "" when it may. own: what the stream's own first week taught. derived: the scope
+    that such a lesson makes of this one, kept.
     """
 
     layout: Layout
@@ -61,11 +64,29 @@ class Scope:
     silence: Floats
     blocks: tuple[states.Block, ...]
     odd: OddDays
+    provisional: str
+    own: Own | None
+    derived: dict[bytes, Scope] = field(default_factory=dict, repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes of all monitors, views outermost."""
         return self.monitors.notes
+
+    @property
+    def learns(self) -> bool:
+        """It learns season and dependence from its own first week, as its reference has no times."""
+        return self.own is None and self.reference.end <= self.reference.start and self.bets.monitors > 0
+
+    def taught(self, own: Own | None) -> Scope:
+        """The scope with what its own first week taught; itself without that."""
+        if own is None or own is self.own:
+            return self
+        found = self.derived.get(own.raw)
+        if found is None:
+            self.derived.clear()
+            found = self.derived[own.raw] = build_scope(self.reference, self.layout, own)
+        return found
 
     def start(self) -> ScopeState:
         """State before the first pane."""
@@ -84,6 +105,8 @@ class Scope:
             visible_panes=np.zeros(size),
             met={},
             expected=((0, 0),) * len(self.expected),
+            week=Week.start(self.bets, pane_ms=self.layout.pane_ms) if self.learns else None,
+            own=self.own,
         )
         return with_visible(self, state)
 
@@ -102,7 +125,8 @@ class Scope:
         offset = _offset(
             start // _QUARTER_MS,
             timezone=self.layout.timezone,
-            reference_timezone=self.reference.timezone,
+            # What the stream's own week taught stands on the stream's own clock.
+            reference_timezone=self.reference.timezone if self.own is None else self.layout.timezone,
             middle=self.reference.middle,
         )
         return start + offset
@@ -140,8 +164,10 @@ class Scope:
         return _filled(seasonality.weights_at(self.odd.moved(middles, clock=self.local(start) - dates)))
 
 
-def build_scope(reference: Reference, layout: Layout) -> Scope:
+def build_scope(reference: Reference, layout: Layout, own: Own | None = None) -> Scope:
     """Tables of a layout; cache the result, it costs milliseconds per hundred monitors.
+
+    own: what the stream's first week taught, where the reference has no times.
 
     `ConfigurationError` when a monitored feature is not in the reference, or the views do not begin with the model.
     """
@@ -151,7 +177,8 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
     unknown = [name for name in layout.monitored if name not in known]
     if unknown:
         raise ConfigurationError(f"the reference has no feature {unknown[0]!r}", path=f"{layout.model}.monitored")
-    monitors = learn(reference, layout)
+    monitors = learn(reference, layout, own)
+    provisional = "" if own is not None else reference.provisional
     whole, parts = len(layout.monitored), (len(layout.views) - 1) * len(layout.monitored)
     segmented = bool(parts or layout.segments)
     weights = [layout.weights.get(name, 1.0) for name in layout.monitored]
@@ -181,7 +208,7 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
         bets=bets,
         budget=panes,
         prior=prior,
-        paging=(np.diff(bets.bet_start) > 0) & (not reference.provisional or layout.page_provisional),
+        paging=(np.diff(bets.bet_start) > 0) & (not provisional or layout.page_provisional),
         main=main,
         upward=upward,
         main_deff=bets.deff[np.maximum(main, 0)] if bets.deff.size else np.ones(main.size),
@@ -192,6 +219,8 @@ def build_scope(reference: Reference, layout: Layout) -> Scope:
         silence=silence,
         blocks=states.blocks_of(bets),
         odd=OddDays(layout.calendar),
+        provisional=provisional,
+        own=own,
     )
 
 

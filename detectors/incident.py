@@ -265,7 +265,7 @@ def _monitors_of(scope: Scope, watches: resolve.Watches) -> Ints:
 
 def _absorbing(scope: Scope, state: ScopeState, start: int) -> Reason | None:
     """Why alarms of charts open or join nothing now."""
-    if scope.reference.provisional and not scope.layout.page_provisional:
+    if scope.provisional and not scope.layout.page_provisional:
         return Reason.PROVISIONAL
     return Reason.IN_COOLDOWN if not state.open and start < state.cooldown_until else None
 

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from detectors.bins import FeatureSpec
 from detectors.charts.bets import Bets, Learned
 from detectors.charts.tempered import temper
-from detectors.design_effect import deff_at, n_bar_at, tempering
+from detectors.design_effect import deff_at, n_bar_at, tempering, wander_at
 from detectors.references import FeatureReference, Reference
 from detectors.rules import LEAST_EVENTS, REFERENCE_SHARE, ShareRules, clusters_needed
 from detectors.visible import visible_change
+from detectors.week import Own
 from schemas.layouts import Layout, View
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -41,9 +42,11 @@ class Monitors:
     typical_panes: Floats
 
 
-def learn(reference: Reference, layout: Layout) -> Monitors:
-    """Monitors of a layout, from its reference. A view without a reference of its own: a version takes the model's
-    and says so; a segment's charts are silent, for another segment is no yardstick.
+def learn(reference: Reference, layout: Layout, taught: Own | None = None) -> Monitors:
+    """Monitors of a layout, from its reference, and from the stream's own first week where there is one.
+
+    A view without a reference of its own: a version takes the model's and says so; a segment's charts are silent,
+    for another segment is no yardstick.
     """
     width, places = reference.table.width, reference.table.features
     learned: list[Learned] = []
@@ -51,6 +54,7 @@ def learn(reference: Reference, layout: Layout) -> Monitors:
     counts: list[Ints] = []
     notes: list[str] = []
     deffs: list[dict[str, float]] = []
+    directions = 0
     for row, view in enumerate(layout.views):
         own = reference.views.get(view)
         of_view = own or reference.views[View()]
@@ -61,11 +65,16 @@ def learn(reference: Reference, layout: Layout) -> Monitors:
             borrowed = own is None and bool(view.column)
             if borrowed and view.column != "version":
                 one = replace(one, n=0.0)
+            if taught is not None:
+                one = taught.applied(one, monitor=len(learned), first=directions)
+                deff = dict(zip(one.names, one.temper.tolist(), strict=True))
             learned.append(one)
+            directions += len(one.names)
             specs.append(spec)
             counts.append(feature.counts)
             deffs.append(deff)
-            notes.append(_note(one, reference=reference, layout=layout, borrowed=borrowed))
+            provisional = "" if taught is not None else reference.provisional
+            notes.append(_note(one, provisional=provisional, layout=layout, borrowed=borrowed))
     rows = [(reference.views.get(view) or reference.views[View()]).n for view in layout.views]
     shown = [row if view in reference.views else 0 for row, view in zip(rows, layout.views, strict=True)]
     a_day = np.array(shown, dtype=float) / max(reference.days, 1e-9) if reference.days > 0 else np.zeros(len(rows))
@@ -145,14 +154,15 @@ def _learned(feature: FeatureReference, layout: Layout, *, first: int) -> tuple[
         deff=deff,
         temper=temper,
         n_bar=np.full(len(along.names), n_bar_at(feature.scales_ms, feature.n_bar, layout.pane_ms)),
+        wander=wander_at(feature.scales_ms, feature.v, feature.n_bar),
     )
     return one, dict(zip(along.names, temper.tolist(), strict=True))
 
 
-def _note(one: Learned, *, reference: Reference, layout: Layout, borrowed: bool) -> str:
+def _note(one: Learned, *, provisional: str, layout: Layout, borrowed: bool) -> str:
     parts = []
-    if reference.provisional:
-        parts.append(f"provisional reference: {reference.provisional}")
+    if provisional:
+        parts.append(f"provisional reference: {provisional}")
     if one.n == 0:
         parts.append("no reference of its own: silent" if borrowed else "no reference rows: silent")
     elif borrowed:

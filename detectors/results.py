@@ -75,7 +75,9 @@ class ScopeResult:
     member. n: events; effective_n: n over the design effect. visible_change: in reference sd, nan when there is none
     within a day, and then visible_panes says how many panes at least it would take (0: unknown, or within a day).
     alarms: hard rules first, then the strongest. looks: of members that have been watched for long enough; of those
-    that clear in this pane too. opened, resolved: the incident's edges.
+    that clear in this pane too. opened, resolved: the incident's edges. provisional, notes: why nothing may page, what
+    a reader must know of each monitor, views outermost. learned: what the week that ended before this pane taught, or
+    why it taught nothing (then `provisional` still says something).
     """
 
     start: int
@@ -93,3 +95,6 @@ class ScopeResult:
     opened: bool = False
     resolved: bool = False
     looks: tuple[Look, ...] = ()
+    provisional: str = ""
+    notes: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ()

@@ -12,13 +12,14 @@ A pane without events moves no chart, clears nothing and counts for no window; i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors import incident, rules, states
+from detectors import incident, rules, states, week
 from detectors.charts import tempered
 from detectors.frames import Scope, build_scope, with_visible
 from detectors.monitors import DAY_MS
@@ -36,6 +37,8 @@ from detectors.results import (
     ScopeResult,
 )
 from detectors.states import ScopeState, save_state
+from detectors.week import Week, load_own
+from schemas.alerts import Reason
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -51,6 +54,7 @@ __all__ = [
     "ScopeResult",
     "ScopeState",
     "build_scope",
+    "in_force",
     "load_state",
     "quiet_panes",
     "save_state",
@@ -74,19 +78,24 @@ def update(
     """
     if not counts[0, 0]:
         return skip_empty(scope, state, start=start, panes=1)
-    layout = scope.layout
+    layout, scope = scope.layout, in_force(scope, state)
     if scope.off(np.array([start]))[0]:
         return _day_off(scope, state, start=start, counts=counts)
+    lesson = None
+    if state.week is not None and state.week.over(start):
+        scope, state, lesson = _learn(scope, state, start=start)
     state = _today(scope, state, start=start, rows=counts[:, 0])
     end, pane = start + layout.pane_ms, _number(scope, state, start)
     flat = np.concatenate((counts.ravel(), _ZERO))
     charts, tick = tempered.tick(scope.bets, state.charts, flat=flat, mu=scope.mu(start), pane=pane)
     ruled = rules.judge_shares(scope.monitors.rules, state.carried, flat=flat, n=tick.n)
     state = state._replace(charts=charts, carried=ruled.carried, last_rows=end)
+    if state.week is not None:
+        state = state._replace(week=state.week.add(start, rows=tick.n, shift=tick.shift))
     state, hard, bad = incident.judge_rules(scope, state, ruled, start=start, counts=counts, extremes=extremes)
     state, verdict = incident.decide(scope, state, tick, hard=hard, bad=bad, start=start, pane=pane)
     result = _result(scope, state, start=start, end=end, n=tick.n, value=tick.value, verdict=verdict)
-    return state, result
+    return state, result if lesson is None else lesson.before(result)
 
 
 def skip_empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tuple[ScopeState, ScopeResult]:
@@ -94,6 +103,7 @@ def skip_empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tu
 
     All of them are taken; an alarm's `pane` says in which of them it rose (`quiet_panes` tells before).
     """
+    scope = in_force(scope, state)
     if state.begun < 0:
         state = state._replace(begun=start)
     end = start + panes * scope.layout.pane_ms
@@ -114,6 +124,7 @@ def skip_empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tu
 
 def quiet_panes(scope: Scope, state: ScopeState, *, start: int, panes: int) -> int:
     """How many of the next `panes` empty panes change nothing: the one after them raises an alarm (silence, rows)."""
+    scope = in_force(scope, state)
     if state.begun < 0:
         state = state._replace(begun=start)
     quiet = 0
@@ -129,7 +140,65 @@ def quiet_panes(scope: Scope, state: ScopeState, *, start: int, panes: int) -> i
 
 def load_state(scope: Scope, blocks: dict[str, bytes]) -> ScopeState:
     """State from all its blocks, to the bit; `FormatError` when of a newer format, damaged or of another layout."""
+    scope = scope.taught(load_own(blocks))
     return with_visible(scope, states.load_state(scope.start(), blocks))
+
+
+def in_force(scope: Scope, state: ScopeState) -> Scope:
+    """The scope that judges: of one that has learned from its own first week, what that made of it."""
+    return scope.taught(state.own)
+
+
+class _Lesson(NamedTuple):
+    """What the end of a week did before the pane that follows it."""
+
+    words: tuple[str, ...]
+    cleared: tuple[Cleared, ...]
+    resolved: bool
+
+    def before(self, result: ScopeResult) -> ScopeResult:
+        """The pane's result with it."""
+        return replace(
+            result,
+            learned=self.words,
+            cleared=(*self.cleared, *result.cleared),
+            resolved=self.resolved or result.resolved,
+        )
+
+
+def _learn(scope: Scope, state: ScopeState, *, start: int) -> tuple[Scope, ScopeState, _Lesson]:
+    """The first week is over: charts begin anew on what it taught, or the next week is tried.
+
+    Members by their charts clear, as a provisional model may have paged; rules that are not met stay.
+    """
+    layout, ended = scope.layout, state.week
+    assert ended is not None
+    found = week.lesson(
+        ended, scope.bets, scope.monitors.learned, scope.monitored,
+        timezone=layout.timezone, tolerance=layout.tolerance,
+    )  # fmt: skip
+    if found.own is None:
+        again = Week.start(scope.bets, pane_ms=layout.pane_ms)
+        return scope, state._replace(week=again), _Lesson(found.words, (), resolved=False)
+    taught = scope.taught(found.own)
+    fresh = taught.start()
+    ruled = {(view, feature) for view, feature, _ in state.met}
+    members = [divmod(m, len(scope.monitored)) for m in np.flatnonzero(state.member).tolist()]
+    cleared = tuple(Cleared(*place, Reason.LEARNED) for place in members if place not in ruled)
+    resolved = state.open and not state.met
+    if resolved:
+        state = state._replace(open=False, opened_at=-1, cooldown_until=start + layout.cooldown_panes * layout.pane_ms)
+    state = state._replace(
+        charts=fresh.charts,
+        member=fresh.member,
+        watches=fresh.watches,
+        trails=fresh.trails,
+        blocks=fresh.blocks,
+        begun=start,
+        week=None,
+        own=found.own,
+    )
+    return taught, with_visible(taught, state), _Lesson(found.words, cleared, resolved)
 
 
 def _runs(scope: Scope, start: int, panes: int) -> list[tuple[int, int, bool]]:
@@ -207,4 +276,6 @@ def _result(
         opened=verdict.opened,
         resolved=verdict.resolved,
         looks=verdict.looks,
+        provisional=scope.provisional,
+        notes=scope.notes,
     )

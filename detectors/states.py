@@ -18,6 +18,8 @@ from detectors.charts.bets import Bets
 from detectors.charts.tempered import PASSAGES, Charts
 from detectors.resolve import BLOCKS, Watches
 from detectors.shapes import Trails
+from detectors.week import Own, Week, load_week
+from detectors.week import save as save_week
 from schemas.errors import FormatError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -25,7 +27,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 MONITORS_PER_BLOCK, BETS_PER_BLOCK = 256, 12_000
 HEAD = "scope"
 
@@ -51,7 +53,8 @@ class ScopeState(NamedTuple):
     not judged yet.
     day, day_n, day_panes: today's events and non-empty panes per view (V,); typical_n, typical_panes: a whole day's.
     visible, visible_panes (V × F,): follow from those; not saved, nor are the blocks, which follow from the scope.
-    trails: how the members' changes have gone on since their first alarms.
+    trails: how the members' changes have gone on since their first alarms. week: what a scope that learns from its own
+    first week has kept so far; own: what it has learned; the scope that it then makes is in force (`scopes.in_force`).
     """
 
     charts: Charts
@@ -74,6 +77,8 @@ class ScopeState(NamedTuple):
     last_rows: int = -1
     day: int = -1
     trails: Trails = Trails.none()
+    week: Week | None = None
+    own: Own | None = None
 
 
 def blocks_of(bets: Bets) -> tuple[Block, ...]:
@@ -91,7 +96,8 @@ def blocks_of(bets: Bets) -> tuple[Block, ...]:
 def save_state(state: ScopeState) -> dict[str, bytes]:
     """Blocks of at most 256 monitors, keys "scope", "0", "1", …; equal states give equal bytes."""
     head = _Head(
-        format=STATE_FORMAT,
+        # A state that uses nothing new is what an older worker reads.
+        format=STATE_FORMAT if state.week is not None or state.own is not None else 1,
         blocks=state.blocks,
         open=state.open,
         opened_at=state.opened_at,
@@ -109,7 +115,7 @@ def save_state(state: ScopeState) -> dict[str, bytes]:
     saved = {HEAD: _encoder.encode(head)}
     for number, block in enumerate(state.blocks):
         saved[str(number)] = _encoder.encode(_pack(state, block))
-    return saved
+    return {**saved, **save_week(state.week, state.own)}
 
 
 def load_state(fresh: ScopeState, blocks: dict[str, bytes]) -> ScopeState:
@@ -168,6 +174,8 @@ def load_state(fresh: ScopeState, blocks: dict[str, bytes]) -> ScopeState:
             least=np.concatenate([one.trails.least for one in unpacked] or [fresh.trails.least]),
             ring=np.concatenate([one.trails.ring for one in unpacked] or [fresh.trails.ring]),
         ),
+        week=None if fresh.week is None else load_week(fresh.week, blocks),
+        own=fresh.own,
     )
 
 
@@ -245,7 +253,7 @@ def _pack(state: ScopeState, block: Block) -> _Monitors:
     gone_on = slice(*np.searchsorted(state.trails.direction, block.directions).tolist())
     trails = state.trails
     return _Monitors(
-        format=STATE_FORMAT,
+        format=1,
         r=charts.r[bets].astype("<f8").tobytes(),
         depth=charts.depth[bets].astype("<f4").tobytes(),
         passages=charts.passages[:, bets].astype("<i4").tobytes(),

@@ -58,6 +58,8 @@ def describe(spec: FeatureSpec, feature: FeatureReference) -> str:
         parts.append(_season(feature))
     if feature.scales_ms.size and len(feature.directions):
         parts += _dependence(feature)
+    if len(feature.directions):
+        parts += _small(feature)
     return "; ".join(parts)
 
 
@@ -93,6 +95,12 @@ def _dependence(feature: FeatureReference) -> list[str]:
         worth = rows / deff
         count = f"{worth:,.0f} independent ones" if worth >= 1.5 else "one independent event"
         parts.append(f"a pane of {name} with {rows:,.0f} events counts as {count}")
+    return parts
+
+
+def _small(feature: FeatureReference) -> list[str]:
+    """What its size costs a small reference; rows without times are taken as independent until the stream tells."""
+    parts = []
     rows_worth = feature.n / deff_at(feature.scales_ms, feature.v, _PANES[0][0])
     silent = [name for name, n in zip(feature.directions.names, rows_worth, strict=True) if n < SILENT_BELOW]
     widened = [

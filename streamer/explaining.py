@@ -16,7 +16,7 @@ import numpy.typing as npt
 from detectors.charts import tempered
 from detectors.references import Reference
 from detectors.results import STATUSES
-from detectors.scopes import Scope, ScopeState, skip_empty, update
+from detectors.scopes import Scope, ScopeState, in_force, skip_empty, update
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
 from schemas.verdicts import Status
@@ -116,6 +116,7 @@ def explain(
     first = min(model.held) if closed is None else closed
     for earlier in range(first, start, layout.pane_ms):
         state = _taken(scope, state, model, earlier)
+    scope = in_force(scope, state)
     counts, extremes = held.form.views_of(Tally.unpack(held.on_time))
     monitor = layout.views.index(view) * len(layout.monitored) + layout.monitored.index(feature)
     return _explained(scope, state, start=start, counts=counts, extremes=extremes, monitor=monitor)

@@ -69,8 +69,8 @@ def window_report(
         views=_views(form, counts, extremes, result, episode),
         quantiles=_quantiles(form, total),
         rates=_rates(form, total),
-        provisional=bool(form.reference.provisional),
-        findings=[*form.scope.odd_words(start, end), *_findings(extras)],
+        provisional=bool(form.reference.provisional if result is None else result.provisional),
+        findings=[*(() if result is None else result.learned), *form.scope.odd_words(start, end), *_findings(extras)],
         false_alarms_spent=marked,
         false_alarms_stated=form.layout.false_alarms,
     )
@@ -151,7 +151,7 @@ def _evidence(episode: Episode | None) -> dict[tuple[int, int], Evidence]:
 
 def _verdict(form: Form, result: ScopeResult, at: tuple[int, int], evidence: Evidence, look: Look | None) -> Verdict:
     visible, panes = float(result.visible_change[at]), int(result.visible_panes[at])
-    note = form.scope.notes[at[0] * len(form.scope.monitored) + at[1]]
+    note = result.notes[at[0] * len(form.scope.monitored) + at[1]]
     if math.isnan(visible) and panes > 0:
         hidden = f"no change would show within a day; at least {panes} panes"
         note = f"{note}; {hidden}" if note else hidden

@@ -14,7 +14,7 @@ from panes_of_counts import reference as flat
 
 from detectors.odd_days import OddDays
 from detectors.references import Reference, identified
-from detectors.results import OK, UNDECIDED
+from detectors.results import OK, UNDECIDED, Alarm
 from detectors.scopes import Scope, build_scope, load_state, quiet_panes, save_state, skip_empty, update
 from schemas.errors import ConfigurationError
 from schemas.layouts import Expectation, View
@@ -126,7 +126,7 @@ def test_many_empty_panes_at_once_equal_one_by_one_over_a_day_off(gap: int) -> N
     odd = build_scope(of, layout(of, calendar={"2025-01-15": "off", "2025-01-16": "sunday"}, expect=rule))
     state, _ = play(odd, quiet(of, 60))
     at_once, said = skip_empty(odd, state, start=T0 + 60 * PANE, panes=gap)
-    alarms = []
+    alarms: list[Alarm] = []
     for i in range(gap):
         none = np.zeros((1, of.table.width), dtype=np.int64)
         state, result = update(odd, state, start=T0 + (60 + i) * PANE, counts=none)

@@ -120,7 +120,7 @@ def test_a_newer_format_is_refused(scope: Scope) -> None:
     saved = save_state(scope.start())
     head = msgspec.msgpack.decode(saved[HEAD])
     newer = {**saved, HEAD: msgspec.msgpack.encode([STATE_FORMAT + 1, *head[1:], "what is to come"])}
-    with pytest.raises(FormatError, match="of format 2; this worker reads up to 1"):
+    with pytest.raises(FormatError, match="of format 3; this worker reads up to 2"):
         load_state(scope, newer)
 
 
