@@ -23,6 +23,7 @@ from schemas.errors import TriplineError
 from streamer.agents import add_stage_agent
 from streamer.core.control import Control
 from streamer.core.monitoring import MonitoringState
+from streamer.core.profiling_state import ProfilingState
 from streamer.core.notifying import Notifier
 from streamer.kafka.control_feed import ControlFeed
 from streamer.kafka.delivery import Delivery
@@ -213,23 +214,40 @@ class Worker:
         lags: dict[tuple[str, ...], float] = {}
         watermarks: dict[tuple[str, ...], float] = {}
         incidents = 0.0
+        marked: dict[tuple[str, ...], float] = {}
+        stated: dict[tuple[str, ...], float] = {}
+        pending: dict[tuple[str, ...], float] = {}
+        waiting: dict[tuple[str, ...], float] = {}
         for name, delivery in self.deliveries.items():
             states = Counter(task.status for task in delivery.tasks.values())
             tasks |= {(name, status.value): float(states[status]) for status in (Status.RESTORING, Status.READY)}
             lags |= {(name, str(at), of): float(behind) for (at, of), behind in delivery.lags().items()}
             for task in delivery.tasks.values():
+                if isinstance(task.state, ProfilingState):
+                    join = task.state.join
+                    pending[str(task.partition),] = float(0 if join is None else len(join.pending))
+                    waiting[str(task.partition),] = float(task.state.waiting)
                 if isinstance(task.state, MonitoringState):
                     incidents += task.state.incidents_open
                     watermarks |= {(model,): at / 1000 for model, at in task.state.watermarks().items()}
+                    budgets = task.state.budgets(self.control)
+                    marked |= {(model,): float(budget.marked) for model, budget in budgets.items()}
+                    stated |= {(model,): budget.stated for model, budget in budgets.items()}
         yield gauge("tripline_tasks", "Tasks on this worker", tasks, "stage", "status")
         yield gauge("tripline_input_lag_records", "Offsets not yet committed", lags, "stage", "partition", "input")
         yield gauge("tripline_watermark_timestamp_seconds", "Event time of a model", watermarks, "model")
         yield gauge("tripline_incidents_open", "Models with an open incident", incidents)
+        says = "Incidents marked false within the last budget of event time"
+        yield gauge("tripline_false_alarms_spent", says, marked, "model")
+        yield gauge("tripline_false_alarms_stated", "Incidents that the budget allows in that time", stated, "model")
+        yield gauge("tripline_pending_predictions", "Predictions that an outcome may come for", pending, "partition")
+        says = "Outcomes that wait for their predictions: consumed, neither applied nor dropped yet"
+        yield gauge("tripline_waiting_outcomes", says, waiting, "partition")
         if self._telling is not None:
             notifier = self._telling.notifier
             yield gauge("tripline_notify_firing", "Incidents that on-call is told of", float(notifier.firing))
-            waiting = float(notifier.waiting)
-            yield gauge("tripline_notify_waiting", "Latest states that some replica has not got", waiting)
+            unsent = float(notifier.waiting)
+            yield gauge("tripline_notify_waiting", "Latest states that some replica has not got", unsent)
 
 
 class _Boot(BootStrategy):  # type: ignore[misc]

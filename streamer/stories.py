@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from detectors.building import ReferenceBuilder
 from detectors.references import Reference
 from detectors.rows import Rows
-from schemas.alerts import Incident
+from schemas.alerts import Incident, Mark
 from schemas.layouts import Layout
 from schemas.triggers import Approval, RetrainTrigger
 from schemas.verdicts import WindowReport
@@ -27,7 +27,7 @@ from streamer.applying import control_of, layout_of
 from streamer.complaints import complaints
 from streamer.config import ConfigurationErrors, Model, Section
 from streamer.config_fields import Instant, Int
-from streamer.core.control import publish_approval
+from streamer.core.control import publish_approval, publish_mark
 from streamer.core.records import PlainRecord
 from streamer.documents import read
 from streamer.recipes import Change, Drawn, Recipe, chosen_rows, draw
@@ -50,10 +50,10 @@ def _line(value: object) -> object:
 
 
 class Word(Section):
-    """A person's word on the first pending trigger, when a pane has closed."""
+    """A person's word when a pane has closed: on the first pending trigger, or on the last incident."""
 
     pane: Int
-    decision: Literal["approve", "reject"]
+    decision: Literal["approve", "reject", "mark false", "mark true"]
 
 
 class Story(Section):
@@ -243,6 +243,18 @@ def _json(value: Any) -> Any:
 
 
 def _say(replay: Replay, word: Word, at: int) -> None:
+    if word.decision in ("mark false", "mark true"):
+        for incident in replay.said.incidents[-1:]:
+            mark = Mark(
+                incident=incident.id,
+                model=incident.model,
+                word="false" if word.decision == "mark false" else "true",
+                by="story",
+                at=at,
+                opened_at=incident.opened_at,
+            )
+            replay.learn(publish_mark(mark))
+        return
     pending = [trigger for trigger in replay.said.triggers if trigger.state == "pending"]
     if pending:
         approval = Approval(trigger=pending[0].id, decision=word.decision, by="story", at=at)

@@ -6,6 +6,7 @@ no incident before pane 3                        incidents: 1                 in
 retrain trigger: 1                               retrain trigger pending: 1   (dry_run, rejected, expired)
 evidence: age location up                        evidence: age in country=FR  no evidence: income
 shape of age: step                               posted from pane 7           never posted
+false alarms spent: 1
 dropped late: 3                                  late in pane 4: 2            rows in pane 4: 60
 events: 1200                                     version: 2                   view learned: country=FR
 """
@@ -124,6 +125,10 @@ def _posted(told: Told, of: dict[str, Any]) -> str:
     return "" if panes[:1] == [int(of["pane"])] else f"from pane {panes[0]}" if panes else "never"
 
 
+def _spent(told: Told, of: dict[str, Any]) -> str:
+    return _count(told.windows[-1].false_alarms_spent if told.windows else 0, of)
+
+
 def _dropped(told: Told, of: dict[str, Any]) -> str:
     return _count(told.dropped.get(of["reason"], -1), of)
 
@@ -168,6 +173,7 @@ _LINES: tuple[tuple[re.Pattern[str], Callable[[Told, dict[str, Any]], str]], ...
         (rf"retrain triggers?(?: (?P<state>approved|pending|dry_run|rejected|expired))?: {_COUNT}", _triggers),
         (r"(?P<no>no )?evidence: (?P<feature>\S+)(?: in (?P<view>\S+=\S+))?(?: (?P<words>.+))?", _evidence),
         (r"shape of (?P<feature>\S+): (?P<shape>step|ramp|block)", _shape),
+        (rf"false alarms spent: {_COUNT}", _spent),
         (r"posted from pane (?P<pane>\d+)", _posted),
         (r"never posted", _posted),
         (rf"dropped (?P<reason>\w+): {_COUNT}", _dropped),

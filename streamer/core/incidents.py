@@ -65,10 +65,12 @@ def drifting(members: Sequence[Member]) -> list[Member]:
     return [member for member in members if member.firing and member.drift and member.monitor[1] not in broken]
 
 
-def publish(episode: Episode, layout: Layout, *, at: int, old_news: bool, resolved: Reason | None = None) -> Incident:
+def publish(
+    episode: Episode, layout: Layout, *, at: int, old_news: bool, marked: int = 0, resolved: Reason | None = None
+) -> Incident:
     """The incident's next record; `resolved` says why it is over.
 
-    at: end of the window that changed it, ms.
+    at: end of the window that changed it, ms. marked: incidents marked false within the budget's time.
     """
     episode.sequence += 1
     episode.old_news = old_news
@@ -92,6 +94,8 @@ def publish(episode: Episode, layout: Layout, *, at: int, old_news: bool, resolv
         reference=episode.reference,
         old_news=old_news,
         note=not episode.pages,
+        false_alarms_spent=marked,
+        false_alarms_stated=layout.false_alarms,
     )
 
 

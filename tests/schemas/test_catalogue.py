@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from schemas.alerts import Alert, AlertState, AuditRecord, Evidence, Incident, Reason
+from schemas.alerts import Alert, AlertState, AuditRecord, Evidence, Incident, Mark, Reason
 from schemas.catalogue import CHANNELS, WIRE_TYPES, Wire, file_name
 from schemas.control import Cluster, InputMapping, ReferenceHead
 from schemas.envelopes import TYPES, Message, wrap
@@ -53,6 +53,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     ReferenceHead(id="r1", chunks=2, size=700_000, sha256="00"),
     Approval(trigger="t1", decision="approve", by="me", at=0),
+    Mark(incident="i1", model="credit", word="false", by="me", at=0, opened_at=0),
     WindowReport(
         model="credit",
         layout="l1",
