@@ -23,8 +23,8 @@ from schemas.errors import TriplineError
 from streamer.agents import add_stage_agent
 from streamer.core.control import Control
 from streamer.core.monitoring import MonitoringState
-from streamer.core.profiling_state import ProfilingState
 from streamer.core.notifying import Notifier
+from streamer.core.profiling_state import ProfilingState
 from streamer.kafka.control_feed import ControlFeed
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.embedded import MOCK_PARTITIONS

@@ -31,6 +31,11 @@ MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "delta_events_folded": ("Events with a name that was one of too many for one delta, under __other__", ("",)),
     "events_folded": ("Events beyond a limit, counted under __other__", ("",)),
     "marginals_folded": ("Events beyond a limit in the table of a marginal column, once per column", ("",)),
+    "outcomes": (
+        "Outcomes by what became of them; echoed and early ones are matched, too, as are late ones (after maturity)",
+        ("matched", "corrected", "duplicate", "unmatched", "echoed", "late", "early"),
+    ),
+    "predictions_not_kept": ("Predictions beyond limits.pending_rows: counted, and not joined with outcomes", ("",)),
     "panes_closed": ("Panes closed, empty ones included", ("",)),
     "windows": ("Window reports published, revisions included", ("",)),
     "window_revisions": ("Window reports published after their first", ("",)),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from schemas.events import DropReason
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
+from streamer.core.joining import outcome_counts
 from streamer.core.monitoring import MonitoringState
 from streamer.core.positions import Counters
 from streamer.core.profiling_state import ProfilingState
@@ -84,7 +85,9 @@ class Profiling(NamedTuple):
         return min(((after_ms - lateness) // pane * pane + pane + lateness for pane, lateness in paces), default=None)
 
     def counts(self, state: ProfilingState) -> Counts:
-        return Counts(state.consumed, state.applied, dict(state.drops), {("delta_events_folded", ""): state.folded})
+        joined = outcome_counts({} if state.join is None else state.join.counts)
+        more = {("delta_events_folded", ""): state.folded, **joined}
+        return Counts(state.consumed, state.applied, dict(state.drops), more)
 
 
 class Monitoring(NamedTuple):

@@ -576,6 +576,11 @@ def _told(found: Sequence[Waiting]) -> Told:
     )
 
 
-def mapped(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
-    """Totals for metrics, by (metric, state)."""
-    return {("outcomes", name): counts.get(name, 0) for name in COUNTS if name != "over_limit"}
+def outcome_counts(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Totals for metrics, by (metric, state): `JoinPosition.counts`.
+
+    >>> outcome_counts({"matched": 7})["outcomes", "matched"], len(outcome_counts({}))
+    (7, 8)
+    """
+    found = {("outcomes", name): counts.get(name, 0) for name in COUNTS if name != "over_limit"}
+    return found | {("predictions_not_kept", ""): counts.get("over_limit", 0)}

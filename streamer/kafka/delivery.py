@@ -230,8 +230,8 @@ class Delivery(Service):  # type: ignore[misc]
         intakes = {
             intake.at: intake
             for task in self.tasks.values()
-            if self.settled and task.hungry
-            for intake in task.intakes.values()
+            if self.settled
+            for intake in task.hungry
         }
         if not intakes:
             self._wake.clear()

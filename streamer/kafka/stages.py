@@ -13,7 +13,7 @@ from streamer.core.records import Batch, Output, Record
 
 
 class Counts(NamedTuple):
-    """Totals of a task since its first start, from its position: `consumed == applied + sum(drops)`.
+    """Totals of a task since its first start, from its position: `consumed == applied + sum(drops)`, and what waits.
 
     more: further totals of the stage's own, by (metric, state), the state "" where there is none.
     """

@@ -26,6 +26,13 @@ from streamer.kafka.stages import Counts, Sensor, Stage
 _CONTROL_LAG_S = 10.0
 #: How many times longer a batch waits to be full while there is more in the log.
 _BEHIND = 5.0
+#: Inputs that are joined: read side by side, by append time.
+_PAIRED = frozenset({"predictions", "outcomes"})
+#: How far one of them may be read ahead of the other: far less than an outcome may be early, so that few have to wait,
+#: and far more than a batch spans, so that batches stay whole.
+_LEAD_MS = 10_000
+#: How long one of them waits for the other where that one's log holds more, and a fetch is yet to bring it.
+_PATIENCE_S = 1.0
 
 
 class Status(Enum):
@@ -83,9 +90,16 @@ class Intake:
                 self._first = 0
         self.reached = max(self.reached, reached)
 
-    def cut(self, *, rows: int, size: int) -> tuple[list[Record], int]:
-        """At most `rows` records of at most `size` bytes together (one at least), and the next offset after them."""
+    def cut(self, *, rows: int, size: int, until_ms: int | None = None) -> tuple[list[Record], int]:
+        """At most `rows` records of at most `size` bytes together (one at least), and the next offset after them.
+
+        until_ms: the batch ends before the first record, but the very first, that was appended later.
+        """
         last = min(self._first + rows, len(self._records))
+        if until_ms is not None and self._records[last - 1].timestamp > until_ms:
+            first = self._first
+            last = next(at for at in range(first, last) if self._records[at].timestamp > until_ms or at == last - 1)
+            last = max(last, first + 1)
         chunk = _within(self._records[self._first : last], size)
         self._first += len(chunk)
         if self.rows:
@@ -175,9 +189,12 @@ class Task:
         return not self.queued and self._held is None and self._commit is None
 
     @property
-    def hungry(self) -> bool:
-        """It wants more records."""
-        return self.status is Status.READY and sum(intake.rows for intake in self.intakes.values()) < self._rows
+    def hungry(self) -> list[Intake]:
+        """Inputs of which it wants more records: all, or else those that the others wait for."""
+        if self.status is not Status.READY:
+            return []
+        intakes = list(self.intakes.values())
+        return intakes if sum(intake.rows for intake in intakes) < self._rows else self._lacking()
 
     def open(self, state: Any, notes: list[Output]) -> None:
         """It is restored: reading goes on at the state's positions; `notes` go out with its first transaction."""
@@ -199,8 +216,11 @@ class Task:
         if self.status is not Status.READY or self.queued or self._held is not None:
             return None
         chosen = self._next_intake()
+        if chosen is not None and self._held_back(chosen, now):
+            return None
         if chosen is not None and self._due(chosen, now):
-            records, next_offset = chosen.cut(rows=self._rows, size=self._settings.batch_bytes)
+            until_ms = self._until(chosen)
+            records, next_offset = chosen.cut(rows=self._rows, size=self._settings.batch_bytes, until_ms=until_ms)
             self._note_pace(len(records), now)
             if self._boundary is None or records[-1].timestamp >= self._boundary:
                 self._boundary = self.stage.boundary(self._control(), records[-1].timestamp)
@@ -219,7 +239,8 @@ class Task:
             return 1.0
         chosen = self._next_intake()
         if chosen is not None:
-            return max(0.0, chosen.since + self._linger(chosen) - now)
+            patience = _PATIENCE_S if self._held_back(chosen, now) else 0.0
+            return max(0.0, chosen.since + max(patience, self._linger(chosen)) - now)
         if self.stage.pending(self._state):
             return 0.0
         return max(0.0, self._last_batch + self._settings.tick_ms / 1000 - now) if self.stage.ticks else 1.0
@@ -271,6 +292,22 @@ class Task:
         if len(waiting) < 2:
             return waiting[0] if waiting else None
         return min(waiting, key=lambda intake: intake.head_ms)
+
+    def _lacking(self) -> list[Intake]:
+        """Joined inputs of which nothing is here while their log holds more."""
+        paired = [intake for intake in self.intakes.values() if intake.name in _PAIRED]
+        return [intake for intake in paired if not intake.rows and not intake.caught_up] if len(paired) > 1 else []
+
+    def _held_back(self, chosen: Intake, now: float) -> bool:
+        """True while what is next in the other joined input may be older than what is next here."""
+        return chosen.name in _PAIRED and now < chosen.since + _PATIENCE_S and bool(self._lacking())
+
+    def _until(self, chosen: Intake) -> int | None:
+        """Append time that a batch of `chosen` may reach, by what is next in the other joined input."""
+        if chosen.name not in _PAIRED:
+            return None
+        others = [one for one in self.intakes.values() if one.name in _PAIRED and one is not chosen and one.rows]
+        return min(one.head_ms for one in others) + _LEAD_MS if others else None
 
     def _due(self, intake: Intake, now: float) -> bool:
         if intake.rows >= self._rows or now >= intake.since + self._linger(intake):

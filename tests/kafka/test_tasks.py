@@ -282,3 +282,44 @@ async def test_a_layout_that_another_worker_knows_already_is_waited_for(late: in
     await bench.commit()
     assert bench.failures == []
     assert len(bench.ledger.written) == 1
+
+
+class Paired(Noting):
+    """A stage whose two inputs are joined."""
+
+    inputs = ("predictions", "outcomes")
+
+
+def paired() -> tuple[Bench, Intake, Intake]:
+    bench = Bench(Paired())
+    return bench, bench.task.intakes["predictions"], bench.task.intakes["outcomes"]
+
+
+def test_a_joined_input_waits_for_the_other_whose_log_holds_more() -> None:
+    """For a second: a fetch is about to bring what may be older."""
+    bench, predictions, outcomes = paired()
+    predictions.add(records(*range(10)), reached=10, now=0.0)
+    assert bench.task.offer(0.0) is None
+    assert (bench.task.wait(0.25), bench.task.hungry) == (0.75, [outcomes])
+    batch = bench.task.offer(1.0)
+    assert batch is not None
+    assert len(batch.records) == 10
+
+
+def test_a_joined_input_does_not_wait_for_one_that_was_read_to_its_end() -> None:
+    bench, predictions, outcomes = paired()
+    outcomes.caught_up = True
+    predictions.add(records(*range(10)), reached=10, now=0.0)
+    assert bench.task.hungry == []
+    assert bench.task.offer(0.0) is not None
+
+
+def test_a_joined_input_is_read_no_further_than_a_little_ahead_of_the_other() -> None:
+    bench, predictions, outcomes = paired()
+    early, late = records(0, 1, 2), records(3, 4, 5, 6, 7, 8, 9, at_ms=60_000)
+    predictions.add(early + late, reached=10, now=0.0)
+    outcomes.add(records(0, at_ms=1_000), reached=1, now=0.0)
+    batch = bench.task.offer(0.0)
+    assert batch is not None
+    assert (batch.input, len(batch.records), batch.next_offset) == ("predictions", 3, 3)
+    assert predictions.head_ms == 60_000
