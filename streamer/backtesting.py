@@ -17,19 +17,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors.outcomes import outcome_spec
 from detectors.references import Reference
 from detectors.rows import Rows
 from schemas.alerts import AlertState, Evidence, Incident
 from schemas.events import EARLIEST_MS
 from schemas.layouts import Layout
 from schemas.triggers import RetrainTrigger
+from schemas.verdicts import OutcomeReport
 from streamer.applying import control_of
 from streamer.core.timestamps import LATEST_MS
 from streamer.replaying import Replay
 from streamer.spans import rfc3339
 from streamer.table_clock import with_future
 from streamer.table_files import Kind
-from streamer.tables import Part
+from streamer.tables import Part, Table
+
+HOUR, DAY = 3_600_000, 86_400_000
 
 
 @dataclass
@@ -75,7 +79,8 @@ class Crossings:
 class Backtest:
     """What a backtest found. incidents: the last word on each, in the order in which they opened.
 
-    left_out: rows and lines that were never the model's, by what they were; see `Tally`.
+    left_out: rows and lines that were never the model's, by what they were; see `Tally`. performance: the last report
+    on every outcome pane, with the verdicts of its maturity.
     """
 
     model: str
@@ -87,6 +92,7 @@ class Backtest:
     dropped: dict[str, int]
     crossings: Crossings
     left_out: dict[str, int] = field(default_factory=dict)
+    performance: list[OutcomeReport] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """As `--json` writes it."""
@@ -98,6 +104,7 @@ class Backtest:
             "triggers": [self._trigger(trigger) for trigger in self.triggers],
             "dropped": self.dropped,
             **({"left_out": self.left_out} if self.left_out else {}),
+            **({"performance": [_performance(one) for one in self.performance]} if self.performance else {}),
         }
 
     def _incident(self, incident: Incident) -> dict[str, Any]:
@@ -179,12 +186,47 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         triggers=list(triggers.values()),
         dropped=replay.dropped,
         crossings=crossings,
+        performance=replay.performance(layout.model),
     )
+
+
+def with_outcomes(layout: Layout, reference: Reference, table: Table) -> Layout:
+    """The layout under which a table's outcomes are counted: what the configuration says of them, or the defaults.
+
+    Without times of outcomes (`outcome_ts`) they are there at once: nothing matures, and nothing comes later.
+    """
+    if not table.with_outcomes or table.kind != "predictions":
+        return msgspec.structs.replace(layout, horizon_ms=0)
+    if layout.horizon_ms == 0:
+        hours = -(-HOUR // layout.pane_ms) * layout.pane_ms
+        labels = reference.labels
+        learned = DAY if labels is None or not labels.maturity_ms else labels.maturity_ms
+        layout = msgspec.structs.replace(layout, horizon_ms=7 * DAY, outcome_pane_ms=hours, maturity_ms=learned)
+    if not table.outcomes_timed:
+        layout = msgspec.structs.replace(layout, maturity_ms=0, horizon_ms=layout.outcome_pane_ms)
+    return layout if outcome_spec(reference, layout) is not None else msgspec.structs.replace(layout, horizon_ms=0)
 
 
 def kinds_of(reference: Reference) -> Mapping[str, Kind]:
     """What columns are read as: as the reference knows them, whatever the table's first rows look like."""
     return {spec.name: "text" if spec.kind == "categorical" else "number" for spec in reference.specs}
+
+
+def _performance(report: OutcomeReport) -> dict[str, Any]:
+    """A pane as JSON: times for people, figures as in the report; the model's own view, then the others."""
+    plain = {"n", "expected", "coverage", "early", "late_n", "views", "delays", "verdicts", "findings"}
+    found = {name: value for name, value in msgspec.to_builtins(report).items() if name in plain}
+    return {
+        "start": rfc3339(report.start),
+        "end": rfc3339(report.end),
+        **{name: found.get(name) for name in ("n", "expected", "coverage", "early")},
+        "metrics": found["views"][0].get("metrics", []),
+        "calibration": found["views"][0].get("calibration"),
+        "views": found["views"][1:],
+        "delays": found.get("delays", {}),
+        "verdicts": found.get("verdicts", []),
+        "findings": found.get("findings", []),
+    }
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

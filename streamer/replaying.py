@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,7 @@ from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
 from streamer.core.models import Model
+from streamer.core.outcome_reports import outcome_report
 from streamer.core.records import Batch, Output, PlainRecord
 
 
@@ -127,6 +129,19 @@ class Replay:
         idle = self.now + layout.idle_after_ms + 1
         self.tick(input, append_ts=idle)
         self.tick(input, append_ts=idle + ahead)
+
+    def performance(self, name: str) -> list[OutcomeReport]:
+        """The last word on every outcome pane, by time; those that no chart has taken yet as they stand."""
+        found = {start: report for (of, start), report in self.said.outcomes.items() if of == name}
+        model = self.model(name)
+        for start, pane in () if model is None else model.outcomes.items():
+            if start not in found or pane.unsaid:
+                found[start] = outcome_report(pane)
+        taken = {start: report.verdicts for (of, start), report in self.said.matured.items() if of == name}
+        return [
+            msgspec.structs.replace(found[start], verdicts=taken.get(start, found[start].verdicts))
+            for start in sorted(found)
+        ]
 
     def model(self, name: str) -> Model | None:
         """A model at stage 2 as it stands; None before its first profile."""

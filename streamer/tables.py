@@ -1,9 +1,9 @@
 """Tables as rows of a model: which column is the time, which are outputs, segments and features.
 
-Our fields are `ts`, `id`, `score`, `label`, `value`, `outcome`, `version`, `entity`; a field that is not mapped is the
-column of its own name, where there is one (in JSON Lines and Parquet also `features.X`, `segment.X` and `proba.X` of
-our own events). `model` and `feature_set` say whose a row is where they are mapped, and in our own events; in other
-tables a column of that name is a feature like any other. Segments are columns by their names, or mapped
+Our fields are `ts`, `id`, `score`, `label`, `value`, `outcome`, `outcome_ts`, `version`, `entity`; a field that is not
+mapped is the column of its own name, where there is one (in JSON Lines and Parquet also `features.X`, `segment.X` and
+`proba.X` of our own events). `model` and `feature_set` say whose a row is where they are mapped, and in our own events;
+in other tables a column of that name is a feature like any other. Segments are columns by their names, or mapped
 (`country=land`). Every other column is a feature.
 """
 
@@ -31,7 +31,7 @@ from streamer.table_tally import Tally
 
 __all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse_mapping", "parse_rows", "reading_of"]
 
-FIELDS = ("ts", "id", "score", "label", "value", "outcome", "version", "entity", "model", "feature_set")
+FIELDS = ("ts", "id", "score", "label", "value", "outcome", "outcome_ts", "version", "entity", "model", "feature_set")
 #: Whose a row is.
 OWNERS = ("model", "feature_set")
 OUTPUTS = ("score", "label", "value")
@@ -61,7 +61,8 @@ class Table:
 
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
     that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
-    refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true among the columns.
+    refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true, and when (ms, the
+    row's own time where it does not say), among the columns.
     ids: read the ids of predictions, by which repeats are known. lenient: see `chunks_of`.
     known: features of a reference; without a choice of features, others are left out, and named in `left_out`.
     model: whose rows are read, where a column says whose they are. tally: what the last reading met beside good rows.
@@ -104,9 +105,8 @@ class Table:
         self.features, self.left_out = tuple(wanted), tuple(name for name in there if name not in wanted)
         if not self.features and not self.outputs:
             raise TableError(f"{path}: has no feature left; its columns are {_listed(columns)}")
-        self.kind: Literal["predictions", "features"] = (
-            "predictions" if {"score", "label"} & set(self.outputs) else "features"
-        )
+        said = {"score", "label"} & set(self.outputs) or ("value" in self.outputs and "outcome" in self._fields)
+        self.kind: Literal["predictions", "features"] = "predictions" if said else "features"
         self._columns = {
             **{name: named[name] for name in self.features},
             **{name: self._fields[name] for name in self.outputs if name in self._fields},
@@ -114,12 +114,24 @@ class Table:
         self.kinds: dict[str, Kind] = {n: self._kind(n, kinds or {}) for n in (*self.features, *self.outputs)}
         if outcomes and "outcome" in self._fields:
             self._columns["outcome"] = self._fields["outcome"]
-            self.kinds["outcome"] = self.file.kinds[self._fields["outcome"]]
+            kind = self.file.kinds[self._fields["outcome"]]
+            self.kinds["outcome"] = "number" if self.outputs == ("value",) else "text" if kind == "time" else kind
+        self._outcome_ts = self._fields.get("outcome_ts", "") if outcomes and "outcome" in self._fields else ""
         self._with_ids = ("id",) if ids and self.kind == "predictions" and "id" in self._fields else ()
         self._unit: float | None = None
         self._some_time = False
         self.timed = "ts" in self._fields or reading.every is not None
         self._check_time(columns, timeless)
+
+    @property
+    def with_outcomes(self) -> bool:
+        """What came true is among the columns."""
+        return "outcome" in self._columns
+
+    @property
+    def outcomes_timed(self) -> bool:
+        """So is when it came."""
+        return bool(self._outcome_ts)
 
     @property
     def total(self) -> int | None:
@@ -162,9 +174,9 @@ class Table:
         kinds: dict[str, Kind] = {column: self.kinds[name] for name, column in self._columns.items()}
         kinds |= dict.fromkeys(self._classes.values(), "number")
         kinds |= dict.fromkeys([*self._segments.values(), *(self._fields[name] for name in texts)], "text")
-        if "ts" in self._fields:
-            name = self._fields["ts"]
-            kinds[name] = "number" if self.file.kinds[name] == "number" else "time"
+        for name in (self._fields.get("ts"), self._outcome_ts):
+            if name:
+                kinds[name] = "number" if self.file.kinds[name] == "number" else "time"
         return kinds
 
     def _owners(self) -> tuple[str, ...]:
@@ -191,8 +203,12 @@ class Table:
         if self._classes:
             shares = {name: chunk[column] for name, column in self._classes.items()}
             columns |= outputs_of(shares, score=columns.get("score"), label=columns.get("label"))
+        ts = self._times(chunk, first, size)
+        if self._outcome_ts:
+            came, bad, _ = self._instants(chunk[self._outcome_ts], self._outcome_ts, self._unit)
+            columns["outcome_ts"] = np.where(bad | (came == NO_TIME), ts, came)
         rows = Rows(
-            ts=self._times(chunk, first, size),
+            ts=ts,
             columns=columns,
             version=chunk[version] if version else None,
             segments={name: chunk[column] for name, column in self._segments.items()},
@@ -211,25 +227,29 @@ class Table:
         if not self.timed:
             return np.full(size, NO_TIME, dtype=np.int64)
         column = chunk[self._fields["ts"]]
+        times, bad, self._unit = self._instants(column, self._fields["ts"], self._unit)
+        times[bad] = NO_TIME
+        self._untimed(bad, [None] * size if column.dtype == np.int64 else column.tolist(), first)
+        return times
+
+    def _instants(
+        self, column: Column, name: str, unit: float | None
+    ) -> tuple[Column, npt.NDArray[np.bool_], float | None]:
+        """Times in ms, which of them are none, and the unit of numbers, found here if it is not known yet."""
         if column.dtype == np.int64:
-            self._untimed(column == NO_TIME, [None] * size, first)
-            return column
+            return column.copy(), column == NO_TIME, unit
         written: Sequence[object] = column.tolist()
-        if column.dtype == np.float64 or self.file.kinds[self._fields["ts"]] == "number":
+        if column.dtype == np.float64 or self.file.kinds[name] == "number":
             numbers = np.array([v if isinstance(v, int | float) else np.nan for v in written], dtype=np.float64)
             bad = ~np.isfinite(numbers)
-            if self._unit is None and not bad.all():
+            if unit is None and not bad.all():
                 # The usual one: a single time far ahead does not change what all others mean.
                 usual = float(np.median(np.abs(numbers[~bad])))
-                self._unit = next(factor for limit, factor in _UNITS if usual < limit)
-            scaled = np.floor(np.where(bad, 0.0, numbers) * (self._unit or 1.0))
+                unit = next(factor for limit, factor in _UNITS if usual < limit)
+            scaled = np.floor(np.where(bad, 0.0, numbers) * (unit or 1.0))
             # Beyond what int64 holds is beyond every time that can be; the stages refuse it.
-            times = np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.int64)
-        else:
-            times, bad = self._written_times(written)
-        times[bad] = NO_TIME
-        self._untimed(bad, written, first)
-        return times
+            return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.int64), bad, unit
+        return *self._written_times(written), unit
 
     def _written_times(self, column: Sequence[object]) -> tuple[Column, npt.NDArray[np.bool_]]:
         times, bad = np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)

@@ -188,18 +188,25 @@ def on_backtest(
 
 @app.command("explain")
 def on_explain(
-    data: Annotated[Path, typer.Argument(help="Parquet, CSV, ARFF or JSON Lines; also .gz.")],
+    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV, ARFF or JSON Lines; also .gz.")] = None,
     *,
     model: Annotated[str, typer.Option(help="Name in the configuration.")],
-    feature: Annotated[str, typer.Option(help="Whose verdict.")],
-    at: Annotated[str, typer.Option(metavar="TIME", help="In the pane that is explained.")],
+    feature: Annotated[str, typer.Option(help="Whose verdict; of the stream, the strongest otherwise.")] = "",
+    at: Annotated[str, typer.Option("--at", "--window", metavar="TIME", help="In the pane that is explained.")],
     view: Annotated[str, typer.Option(metavar="COLUMN=VALUE", help="A segment or version; the whole model.")] = "",
     config: Config = DEFAULT,
     reference_file: Annotated[Path | None, typer.Option("--reference", help="In place of the configured.")] = None,
     map: Map = "", rows: RowRange = "", every: Every = "", start: Start = "", header: Header = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The arithmetic of one verdict of a backtest, bet by bet."""
+    """The arithmetic of one verdict, bet by bet: of a backtest of DATA, or, without, of what a worker has said."""
+    if data is None:
+        from streamer.commands.explain_stream import explain_stream
+
+        explain_stream(config, model=model, feature=feature, window=at, view=view, as_json=as_json)
+        return
+    if not feature:
+        raise typer.BadParameter("is needed with a table", param_hint="--feature")
     from streamer.commands.explain import explain as command
 
     command(
@@ -235,6 +242,8 @@ def reference_build(
     tolerance: Annotated[float, typer.Option(min=0.0, max=5.0, help="Tolerance of that replay.")] = 0.1,
     false_alarms: Annotated[str, typer.Option(metavar="BUDGET", help="Budget of that replay.")] = "1 per 30d",
     strict: Annotated[bool, typer.Option("--strict", help="That replay is strict.")] = False,
+    positive: Annotated[str, typer.Option(metavar="CLASS", help="The positive of two classes of `outcome`.")] = "",
+    maturity: Annotated[str, typer.Option(metavar="DURATION", help="Leave out outcomes that came later.")] = "",
     config: Config = DEFAULT, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Learn a reference from history; says in words what it learned, what it would have paged, what looks wrong."""
@@ -244,7 +253,7 @@ def reference_build(
         data, model=model, output=output, map=map, features=features, segments=segments, categorical=categorical,
         timezone=timezone, rows=rows, every=every, start=start, header=header, exclude=exclude or [],
         from_topic=from_topic, last=last, pane=pane, tolerance=tolerance, false_alarms=false_alarms, strict=strict,
-        config=config, as_json=as_json,
+        positive=positive, maturity=maturity, config=config, as_json=as_json,
     )  # fmt: skip
 
 

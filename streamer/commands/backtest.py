@@ -15,7 +15,8 @@ from schemas.errors import ReferenceFileError
 from schemas.layouts import Layout
 from streamer import spans
 from streamer.applying import targets
-from streamer.backtesting import Backtest, kinds_of, run
+from streamer.backtesting import Backtest, kinds_of, run, with_outcomes
+from streamer.commands.performance_table import tell_performance
 from streamer.commands.progress import with_progress
 from streamer.commands.written import folder_for, write
 from streamer.complaints import nearest
@@ -52,7 +53,10 @@ def backtest(
     known = [spec.name for spec in learned.specs]
     if json is not None and str(json) != "-":
         folder_for(json)
-    table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model)
+    table = Table(
+        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model, outcomes=True
+    )
+    layout = with_outcomes(layout, learned, table)
     if reading.features:
         # Who selects wants to watch the selection: the rest is not missing.
         layout = _watching(layout, [*table.features, *OUTPUTS])
@@ -69,6 +73,7 @@ def backtest(
     if json is not None:
         write(json, text + "\n")
     tell(found, pane=layout.pane_ms)
+    tell_performance(found.performance)
 
 
 def reading_from(model: Model) -> Reading:

@@ -46,6 +46,8 @@ def build(
     tolerance: float = 0.1,
     false_alarms: str = "1 per 30d",
     strict: bool = False,
+    positive: str = "",
+    maturity: str = "",
     config: Path = Path("tripline.yaml"),
     as_json: bool = False,
 ) -> None:
@@ -58,6 +60,10 @@ def build(
     )  # fmt: skip
     left_out = [parse_span(text) for text in exclude or ()]
     settings = _replayed_under(pane=pane, tolerance=tolerance, false_alarms=false_alarms, strict=strict)
+    try:
+        waited = spans.duration(maturity) if maturity else 0
+    except ValueError as error:
+        raise TableError(f"--maturity {maturity!r}: {error}") from error
     folder_for(output)
     with contextlib.ExitStack() as ends:
         if from_topic:
@@ -65,7 +71,14 @@ def build(
         assert data is not None
         table = Table(data, reading, timeless=True, outcomes=True, model=model)
         reference = learn(
-            table, model=model, timezone=timezone, exclude=left_out, replayed_under=settings, progress=True
+            table,
+            model=model,
+            timezone=timezone,
+            exclude=left_out,
+            replayed_under=settings,
+            progress=True,
+            positive=positive,
+            maturity_ms=waited,
         )
     write(output, dumps(reference))
     _say(reference, output, as_json=as_json, notes=table.tally.notes(words=False))
@@ -91,14 +104,23 @@ def learn(
     kind: Literal["predictions", "features"] | None = None,
     replayed_under: Layout | None = None,
     progress: bool = False,
+    positive: str = "",
+    maturity_ms: int = 0,
 ) -> Reference:
     """The reference of a table, read twice. A zone that is not known is an error, before anything is read.
 
     replayed_under: pane, tolerance, strictness and budget of the replay through its own monitors; None: there is none.
+    positive, maturity_ms: as in `ReferenceBuilder`.
     """
     try:
         builder = ReferenceBuilder(
-            model, kind or table.kind, timezone=timezone, segments=table.reading.segments, exclude=exclude or ()
+            model,
+            kind or table.kind,
+            timezone=timezone,
+            segments=table.reading.segments,
+            exclude=exclude or (),
+            positive=positive,
+            maturity_ms=maturity_ms,
         )
     except (ValueError, KeyError) as error:
         raise TriplineError(f"--timezone {timezone}: {error}") from error
