@@ -8,9 +8,9 @@ ARGS ?=
 BIN := .venv/bin
 WHEEL := .venv-wheel/bin
 PIP := -m pip install -q --disable-pip-version-check --retries 5
-UNIT := $(filter-out tests/integration/ tests/__pycache__/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
+UNIT := $(filter-out tests/integration/ tests/faults/ tests/__pycache__/,$(sort $(wildcard tests/*/))) $(sort $(wildcard tests/test_*.py))
 
-.PHONY: help demo test check unit integration wheel bench peers story up parts schema requirements clean
+.PHONY: help demo test check unit integration faults wheel bench peers story up parts schema requirements clean
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -21,7 +21,7 @@ demo: .venv/.demo ## the whole way in under 90 s, no server needed: drift, alert
 	@$(BIN)/tripline demo $(ARGS)
 
 test: .venv/.dev parts wheel check ## everything CI runs: lint, types, all tests on the built wheel, real Kafka and Alertmanager
-	@TRIPLINE_TESTS_ON=wheel $(WHEEL)/pytest --doctest-modules --pyargs schemas detectors streamer $(UNIT) tests/integration $(ARGS)
+	@TRIPLINE_TESTS_ON=wheel $(WHEEL)/pytest --doctest-modules --pyargs schemas detectors streamer $(UNIT) tests/integration tests/faults $(ARGS)
 
 check: .venv/.dev ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -32,6 +32,9 @@ unit: .venv/.dev ## tests that need nothing but Python, on the sources
 
 integration: .venv/.dev parts ## tests against real parts, on the sources; ARGS="--kafka 3.9" for the older Kafka
 	@$(BIN)/pytest tests/integration $(ARGS)
+
+faults: .venv/.dev parts ## a storm of 200 faults over real parts, under an hour; ARGS="--seed 2 --faults 50 --kafka 3.9 --slots 1 --partitions 16"
+	@$(BIN)/python -m tests.faults.running $(ARGS)
 
 bench: .venv/.dev parts ## throughput of a whole worker over real Kafka; ARGS=--quick
 	@$(BIN)/tripline bench throughput $(ARGS)

@@ -1,4 +1,4 @@
-"""Options and rules of the whole suite. Sockets are blocked but in integration/ (pyproject: `--disable-socket`)."""
+"""Options and rules of the whole suite. Sockets are blocked but in integration/ and faults/ (pyproject: `--disable-socket`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 # `tests.…` and `loadtest.…` import from anywhere. At the end of the path: what is installed comes before the sources.
 sys.path.append(str(Path(__file__).parents[1]))
 
-INTEGRATION = "tests/integration/"
+REAL_PARTS = ("tests/integration/", "tests/faults/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +38,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") != "true" or reporter is None:
         return
-    skipped = [report for report in reporter.stats.get("skipped", ()) if report.nodeid.startswith(INTEGRATION)]
+    skipped = [report for report in reporter.stats.get("skipped", ()) if report.nodeid.startswith(REAL_PARTS)]
     if skipped:
         reporter.write_line(
             f"CI allows no skip, and skipped were: {', '.join(one.nodeid for one in skipped)}", red=True

@@ -1,0 +1,256 @@
+"""An application in a storm: a real broker and Alertmanager behind proxies, real workers under a supervisor, a stream.
+
+`Storm` is what faults act on (kinds.py); what it wrote is looked at afterwards (evidence.py). All chance is the plan's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from brokers import Alertmanager, Kafka, eventually, free_port
+from confluent_kafka import Producer
+
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references
+from streamer.commands.measured_worker import tripline
+from streamer.core.control import Control
+from streamer.generating import Applicants, Shift
+from tests.faults.proxies import Proxy
+from tests.faults.watching import Watcher
+
+MODELS = ("lending-north", "lending-south")
+PANE_MS = 60_000
+#: Event time runs this much faster than the clock.
+PACE = 30
+SESSION_MS = 6_000
+
+CONFIGURATION = """\
+kafka:
+  bootstrap_servers: "{bootstrap}"
+  app: "{name}"
+  topic_prefix: "{name}-"
+  inputs: {{predictions: "{predictions}", features: null, outcomes: null}}
+  profiles_partitions: 2
+  session_timeout: 6s
+  broker_timeout: 30s
+metrics: {{port: {port}}}
+alertmanager: {{urls: ["{alertmanager}"], resend: 2s}}
+start: earliest
+max_alert_age: off
+models:
+"""
+MODEL = """\
+  {model}:
+    reference: {model}.json
+    pane: 1m
+    lateness: 5s
+    hold: 5m
+    segments: [country]
+    tolerance: {tolerance}
+    retrain: {{when: drift, cooldown: 30m, mode: auto}}
+"""
+#: Run before anything else in a worker whose clock is an hour ahead.
+CLOCK = """\
+import time as _time
+_ahead = 3600
+_time.time = lambda _now=_time.time: _now() + _ahead
+_time.time_ns = lambda _now=_time.time_ns: _now() + _ahead * 1_000_000_000
+"""
+
+
+class BehindProxy(Kafka):
+    """A broker that tells its clients to come through a proxy."""
+
+    def __init__(self, folder: Path, *, version: str) -> None:
+        super().__init__(folder, version=version, heap_mb=512)
+        self.front = free_port()
+
+    def _format(self) -> None:
+        super()._format()
+        properties = self.folder / "server.properties"
+        told = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}"
+        properties.write_text(properties.read_text().replace(told, told.replace(str(self.port), str(self.front))))
+
+
+class Storm:
+    """Everything that runs. slots: workers that are always there; `extra` comes and goes."""
+
+    def __init__(self, folder: Path, *, version: str, slots: int = 2, partitions: int = 4, rate: int = 600) -> None:
+        self.folder, self.partitions, self.rate = folder, partitions, rate
+        self.kafka = BehindProxy(folder / "kafka", version=version)
+        self.kafka.start()
+        self.broker_line = Proxy(port=self.kafka.front, target=self.kafka.port)
+        self.alertmanager = Alertmanager(folder / "alertmanager")
+        self.alertmanager.start()
+        self.alert_line = Proxy(port=free_port(), target=self.alertmanager.port)
+        self.site = Site(bootstrap=f"127.0.0.1:{self.kafka.front}", folder=folder, name="storm")
+        self.slots = list(range(slots))
+        self.tolerance = 0.1
+        self.exits: list[tuple[int, int]] = []
+        self.ahead: set[int] = set()
+        self.held_back: set[int] = set()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._ports = {slot: free_port() for slot in range(slots + 1)}
+        self._over, self._fed = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self.sent = 0
+
+    def __enter__(self) -> Storm:
+        clock = self.folder / "clock"
+        clock.mkdir()
+        (clock / "sitecustomize.py").write_text(CLOCK)
+        build_references(self.site, MODELS, per_day=1_500.0)
+        self.site.create_input(self.partitions)
+        self.configure()
+        self.site.command("topics", "create", "-c", str(self.file(0)))
+        self.site.command("apply", "-c", str(self.file(0)))
+        self.watcher = Watcher(self.site.bootstrap, f"{self.site.name}-profiles")
+        for slot in self.slots:
+            self.spawn(slot)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._supervise, self._feed)]
+        for thread in self._threads:
+            thread.start()
+        eventually(lambda: all(self.ready(slot) for slot in self.slots), within=60, what=f"workers: {self.tail(0)}")
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._fed.set()
+        self._over.set()
+        for thread in getattr(self, "_threads", []):
+            thread.join(20)
+        for child in self._children.values():
+            child.kill()
+            child.wait()
+        if hasattr(self, "watcher"):
+            self.watcher.close()
+        self.alert_line.close()
+        self.broker_line.close()
+        self.alertmanager.stop()
+        self.kafka.kill()
+
+    def file(self, slot: int) -> Path:
+        """Configuration of a slot."""
+        return self.folder / f"slot-{slot}.yaml"
+
+    def configure(self) -> None:
+        """Write the configuration files, with the tolerance as it is now."""
+        for slot, port in self._ports.items():
+            text = CONFIGURATION.format(
+                bootstrap=self.site.bootstrap, name=self.site.name, predictions=self.site.input, port=port,
+                alertmanager=f"http://127.0.0.1:{self.alert_line.port}",
+            )  # fmt: skip
+            models = (MODEL.format(model=model, tolerance=self.tolerance) for model in MODELS)
+            self.file(slot).write_text(text + "".join(models))
+
+    def spawn(self, slot: int) -> None:
+        """Start a worker in a slot."""
+        environment = dict(os.environ)
+        if slot in self.ahead:
+            there = [str(self.folder / "clock"), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(there)
+        command = [*tripline(), "run", "-c", str(self.file(slot)), "--slot", str(slot)]
+        with (self.folder / f"worker-{slot}.log").open("ab") as out:
+            self._children[slot] = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+
+    def child(self, slot: int) -> subprocess.Popen[bytes]:
+        """The process in a slot."""
+        return self._children[slot]
+
+    def end(self, slot: int, number: int, *, respawn: bool = True) -> None:
+        """Send a signal to a slot's worker and wait until it is gone."""
+        with self._lock:
+            child = self._children[slot]
+            if not respawn:
+                self.held_back.add(slot)
+            child.send_signal(number)
+            child.wait(30)
+
+    def ready(self, slot: int) -> bool:
+        """Assigned and restored."""
+        from urllib.request import urlopen
+
+        try:
+            with urlopen(f"http://127.0.0.1:{self._ports[slot]}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def tail(self, slot: int) -> str:
+        """End of a worker's log."""
+        log = self.folder / f"worker-{slot}.log"
+        return log.read_text(errors="replace")[-3_000:] if log.exists() else ""
+
+    def stop_stream(self) -> None:
+        """No more events; all of them are in the log."""
+        self._fed.set()
+        self._threads[1].join(60)
+
+    def _supervise(self) -> None:
+        backoff: dict[int, float] = {}
+        while not self._over.wait(0.05):
+            with self._lock:
+                for slot, child in list(self._children.items()):
+                    if child.poll() is None or slot in self.held_back:
+                        continue
+                    self.exits.append((slot, child.returncode))
+                    wait = backoff.get(slot, 0.0)
+                    backoff[slot] = 0.0 if wait > 1.0 else wait + 0.2
+                    time.sleep(wait)
+                    self.spawn(slot)
+
+    def _feed(self) -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": self.site.bootstrap, "enable.idempotence": True, "linger.ms": 20, "log_level": 0,
+                "queue.buffering.max.messages": 2_000_000, "message.timeout.ms": 0,
+            }
+        )  # fmt: skip
+        begun = time.monotonic()
+        for i, (partition, event) in enumerate(_events(self.partitions, self.rate)):
+            if self._fed.is_set():
+                break
+            producer.produce(self.site.input, event, partition=partition)
+            self.sent += 1
+            if i % 50 == 0:
+                producer.poll(0)
+                time.sleep(max(0.0, begun + i / self.rate - time.monotonic()))
+        assert producer.flush(60) == 0
+
+    def control(self) -> Control:
+        """What is on `control`."""
+        control = Control()
+        for record in self.site.read(f"{self.site.name}-control"):
+            control = control.apply(record.key(), record.value(), offset=record.offset())
+        return control
+
+
+def _events(partitions: int, rate: int) -> Iterator[tuple[int, bytes]]:
+    """Events nearly in order, some late, some bad, some repeated; the applicants change twice, for ten minutes each."""
+    drawn = np.random.default_rng(3)
+    shifts = tuple(
+        Shift(start=STREAM_MS + at * PANE_MS, end=STREAM_MS + (at + 10) * PANE_MS, income=-1.5, utilisation=2.0)
+        for at in (15, 45)
+    )
+    applicants = Applicants(seed=5, models=MODELS, versions=("1", "2"), shifts=shifts)
+    step = 1_000
+    at = 0
+    while True:
+        ts = STREAM_MS + (at + np.arange(step, dtype=np.int64)) * 1000 * PACE // rate
+        ts = np.maximum(ts - drawn.integers(0, 3_000, step), STREAM_MS)
+        late = drawn.random(step) < 0.003
+        ts[late] -= drawn.integers(PANE_MS, 8 * PANE_MS, int(late.sum()))
+        odd, place = drawn.random(step), drawn.integers(0, partitions, step).tolist()
+        for i, event in enumerate(applicants.at(ts, part=at // step).events()):
+            yield place[i], event
+            if odd[i] < 0.001:
+                yield place[i], event  # a repeated id
+            elif odd[i] < 0.002:
+                yield place[i], event[:-20]  # cut
+            elif odd[i] < 0.003:
+                yield place[i], event.replace(b"lending-", b"lonely-")  # no such model
+        at += step
