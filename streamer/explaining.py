@@ -16,12 +16,13 @@ import numpy.typing as npt
 from detectors.charts import tempered
 from detectors.references import Reference
 from detectors.results import STATUSES
-from detectors.scopes import Scope, ScopeState, in_force, skip_empty, update
+from detectors.scopes import Scope, ScopeState, compared, in_force, skip_empty, update
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
 from schemas.verdicts import Status
 from streamer.applying import control_of
 from streamer.backtesting import Crossings, pieces
+from streamer.core.closing import Seen
 from streamer.core.models import Model
 from streamer.core.tallies import Tally
 from streamer.replaying import Replay
@@ -65,7 +66,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     place, listed_limit: place of the monitor among all by v·w·R, and what would do there, `A/(k·v)`, as the budget is
     shared; members: of the open incident, before the pane. others: the strongest of the other monitors as shares of the
-    budget. reference_n, design_effect: of the main direction.
+    budget. reference_n, design_effect: of the main direction. shape, size_now: how a member's change has gone on.
     """
 
     model: str
@@ -94,6 +95,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     visible_panes: float
     alarm: str
     note: str
+    shape: str = ""
+    size_now: float | None = None
 
 
 def explain(
@@ -120,6 +123,23 @@ def explain(
     counts, extremes = held.form.views_of(Tally.unpack(held.on_time))
     monitor = layout.views.index(view) * len(layout.monitored) + layout.monitored.index(feature)
     return _explained(scope, state, start=start, counts=counts, extremes=extremes, monitor=monitor)
+
+
+def explain_seen(seen: Seen, *, start: int, feature: str = "", view: View | None = None) -> Explanation:
+    """Explain the verdict in a pane that a worker's core has shown; without a feature, the strongest of the view."""
+    scope, features = seen.form.scope, len(seen.form.scope.monitored)
+    view = view or View()
+    if feature and feature not in scope.monitored:
+        raise ConfigurationError(f"--feature {feature}: not monitored; {', '.join(scope.monitored)} are")
+    if view not in scope.views:
+        raise ConfigurationError(f"--view {view}: not tested; {', '.join(map(str, scope.views))} are")
+    first = scope.views.index(view) * features
+    if feature:
+        at = scope.monitored.index(feature)
+    else:
+        _, result = update(scope, seen.scope, start=start, counts=seen.counts, extremes=seen.extremes)
+        at = int(np.argmax((result.value / result.limit)[scope.views.index(view)]))
+    return _explained(scope, seen.scope, start=start, counts=seen.counts, extremes=seen.extremes, monitor=first + at)
 
 
 def _until(
@@ -160,14 +180,14 @@ def _taken(scope: Scope, state: ScopeState, model: Model, start: int) -> ScopeSt
 def _explained(
     scope: Scope, state: ScopeState, *, start: int, counts: Ints, extremes: Ints, monitor: int
 ) -> Explanation:
-    bets, layout = scope.bets, scope.layout
-    mu = scope.mu(start)
     flat = np.concatenate((counts.ravel(), np.zeros(1, np.int64)))
+    whole, (scope, _, doubt) = scope, compared(scope, state, start=start, flat=flat)
+    bets, layout, mu = scope.bets, scope.layout, scope.mu(start)
     begun = start if state.begun < 0 else state.begun
     pane = (start - begun) // layout.pane_ms + 1
-    charts, tick = tempered.tick(bets, state.charts, flat=flat, mu=mu, pane=pane)
+    charts, tick = tempered.tick(bets, state.charts, flat=flat, mu=mu, pane=pane, doubt=doubt)
     run = np.arange(bets.bet_start[monitor], bets.bet_start[monitor + 1])
-    steps = tempered.steps(bets, flat=flat, mu=mu)
+    steps = tempered.steps(bets, flat=flat, mu=mu, doubt=doubt)
     learned = scope.monitors.learned[monitor]
     first = int(bets.direction_start[monitor])
     found = [
@@ -190,7 +210,7 @@ def _explained(
         )
         for b in run.tolist()
     ]
-    _, result = update(scope, state, start=start, counts=counts, extremes=extremes)
+    _, result = update(whole, state, start=start, counts=counts, extremes=extremes)
     features = len(scope.monitored)
     here = divmod(monitor, features)
     scaled = np.where(state.member, 0.0, scope.prior * tick.value)
@@ -198,6 +218,7 @@ def _explained(
     place = int(np.flatnonzero(order == monitor)[0]) + 1
     members = int(state.member.sum())
     alarms = [*result.alarms, *(absorbed.alarm for absorbed in result.absorbed)]
+    look = next((look for look in result.looks if (look.view, look.feature) == here), None)
     visible = float(result.visible_change[here])
     return Explanation(
         model=layout.model,
@@ -230,4 +251,6 @@ def _explained(
         visible_panes=float(result.visible_panes[here]),
         alarm=next((alarm.evidence.direction for alarm in alarms if (alarm.view, alarm.feature) == here), ""),
         note=scope.notes[monitor],
+        shape="" if look is None else look.shape,
+        size_now=None if look is None else look.size_now,
     )

@@ -91,6 +91,8 @@ def lines(found: Explanation) -> list[str]:
         out.append(f"visible in a day   a change of {found.visible_change:.3g} sd, nine times of ten")
     elif found.visible_panes:
         out.append(f"visible in a day   nothing; at least {found.visible_panes:.0f} panes")
+    if found.shape:
+        out.append(f"since the alarm    a {found.shape}; over the last panes {found.size_now:.3g}")
     if found.note:
         out.append(f"note               {found.note}")
     return out

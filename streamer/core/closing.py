@@ -8,10 +8,14 @@ state (watermark and closed-through), so stopping between two pieces loses nothi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from detectors.outcome_states import save_state as save_outcomes
 from detectors.results import ScopeResult
-from detectors.scopes import load_state, quiet_panes, save_state, skip_empty, update
+from detectors.scopes import ScopeState, load_state, quiet_panes, save_state, skip_empty, update
 from schemas.alerts import Reason
 from schemas.errors import ProtocolBroken
 from streamer.core.control import Control
@@ -31,12 +35,30 @@ from streamer.core.tallies import Tally
 LONG_GAP = 24
 
 
+class Seen(NamedTuple):
+    """A pane at its close: its layout, the charts before it, counts and extremes of the views."""
+
+    form: Form
+    scope: ScopeState
+    counts: npt.NDArray[np.int64]
+    extremes: npt.NDArray[np.int64]
+
+
+@dataclass
+class Sought:
+    """One pane that somebody wants to see as it closes, for `tripline explain`; seen: None until then."""
+
+    model: str
+    start: int
+    seen: Seen | None = None
+
+
 @dataclass
 class Turn:
     """What one apply does: where it puts its words, and which parts of the state it must write.
 
     now: append time, ms. held, late: (model, pane start) -> layout id, of the held panes that changed; outcomes: the
-    same of outcome panes.
+    same of outcome panes. sought: a pane to be shown as it closes.
     """
 
     partition: int
@@ -51,6 +73,7 @@ class Turn:
     held: dict[tuple[str, int], str] = field(default_factory=dict)
     late: dict[tuple[str, int], str] = field(default_factory=dict)
     outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
+    sought: Sought | None = None
 
     def changed(self, models: dict[str, Model], *, through: int) -> list[Output]:
         """Changelog records of everything that changed, in one order. through: first record that is not taken."""
@@ -168,6 +191,8 @@ def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
     tally = pane.on_time
     counts, extremes = form.views_of(tally)
     assert model.scope is not None
+    if turn.sought is not None and (turn.sought.model, turn.sought.start) == (model.name, pane.start):
+        turn.sought.seen = Seen(form, model.scope, counts, extremes)
     model.scope, result = update(form.scope, model.scope, start=pane.start, counts=counts, extremes=extremes)
     events = zip((version for version, _ in tally.slots), tally.counts[:, 0].tolist(), strict=True)
     model.version = leading_version(events) or model.version

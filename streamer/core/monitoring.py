@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from schemas.errors import LateLayout, ProtocolBroken
 from schemas.profiles import OUTCOME, Delta, Progress, decode
-from streamer.core.closing import Turn, close_next
+from streamer.core.closing import Sought, Turn, close_next
 from streamer.core.control import Control
 from streamer.core.forms import Forms
 from streamer.core.marking import Spent, spent
@@ -61,7 +61,8 @@ class MonitoringState:
     """State of one stage-2 task, partition `partition` of `profiles`.
 
     next: first offset that is not in the state; read_to: where reading stands, further on while records wait in
-    `backlog`. now: largest append time seen, ms. due: models that may have panes to close.
+    `backlog`. now: largest append time seen, ms. due: models that may have panes to close. sought: a pane that is to
+    be shown as it closes.
     The rest is as in `MonitoringPosition`. For metrics: `counters`, `watermarks()`, `incidents_open`, `pending`.
     """
 
@@ -84,6 +85,7 @@ class MonitoringState:
     replay_from: int = 0
     digest: int = 0
     replayed: bool = True
+    sought: Sought | None = None
     opened: dict[str, dict[int, int]] = field(default_factory=dict)
 
     @property
@@ -145,7 +147,7 @@ def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[Monit
     for record in waiting:
         _require_layout(record.content, forms)
     outbox = Outbox(partition=state.partition, audits=state.counters.audits)
-    turn = Turn(state.partition, control, forms, outbox, state.counters, state.now)
+    turn = Turn(state.partition, control, forms, outbox, state.counters, state.now, sought=state.sought)
     if state.learned is not forms:
         _learn_layouts(state, turn)
     state.forms = state.learned = forms

@@ -28,6 +28,22 @@ async def history(settings: KafkaSettings, *logical: str, since: Since = "earlie
         return await _to_end(consumer)
 
 
+async def retained(
+    settings: KafkaSettings, logical: str, *, partition: int, since: Since = "earliest"
+) -> AsyncGenerator[list[Record], None]:
+    """What one partition still holds from `since` to its end as it is now, in its order, some records at a time."""
+    place = aiokafka.TopicPartition(settings.topic(logical), partition)
+    if place not in await _places(settings, [logical]):
+        raise ConfigurationError(f"{place.topic} has no partition {partition}")
+    async with _started(settings, settings.consumer(role="tail")) as consumer:
+        consumer.assign([place])
+        await _seek(consumer, since)
+        end = (await consumer.end_offsets([place]))[place]
+        while await consumer.position(place) < end:
+            if records := await _poll(consumer):
+                yield records
+
+
 async def follow(settings: KafkaSettings, *logical: str, since: Since = "latest") -> AsyncGenerator[Record, None]:
     """Records of topics from `since` on, those that are there in the order of their times, then as they come."""
     async with _opened(settings, logical) as consumer:
