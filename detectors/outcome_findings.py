@@ -35,7 +35,7 @@ def loss_evidence(plan: Losses, charts: Mixture, *, monitor: int, pane: int, beg
         onset=begin(found.since or pane),
         n=int(found.n),
         effective_n=found.n / float(plan.deff[monitor]),
-        note=f"share {rate:.4g} in the reference",
+        before=rate,
     )
 
 
@@ -60,7 +60,8 @@ def adaptive_evidence(
         unit="share",
         onset=begin(since),
         n=n,
-        note=f"share {older:.4g} before; the reference has no outcomes, so labels are taken as independent",
+        before=older,
+        note="the reference has no outcomes: compared with the time before, labels taken as independent",
     )
 
 

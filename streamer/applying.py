@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from detectors.outcome_scopes import NAMES
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
@@ -123,6 +124,8 @@ def layout_of(
         monitors=max(1, len(views) * len(monitored)),
         tolerance=model.tolerance,
         strict=model.strict,
+        compare_days=model.compare.days,
+        compare_lag=model.compare.lag,
         calendar=dict(sorted(model.calendar.items())),
         weights=dict(sorted(model.weights.items())),
         false_alarms=model.false_alarms.false_alarms,
@@ -388,6 +391,8 @@ def _unmet(loaded: Loaded, name: str, model: configuration.Model, reference: Ref
     faults = []
     named, document = loaded.config.conditions, loaded.document
     features = [spec.name for spec in reference.specs]
+    if model.outcomes is not None:
+        features += NAMES.values()
     views = {View(), *views_of(model, reference, most=loaded.config.limits.tested_views)}
     places: list[tuple[Place, Line | Group]] = []
     for i, policy in enumerate(model.retrain):

@@ -28,6 +28,12 @@ _MOVED = {
     "above": ("values of {feature} above the reference's range rose", "values of {feature} above its range fell"),
     "non_finite": ("values of {feature} that are not finite rose", "values of {feature} that are not finite fell"),
 }
+_CALIBRATED = {
+    "shifted up": "outcomes are more frequent than the scores say",
+    "shifted down": "outcomes are rarer than the scores say",
+    "over-confident": "scores are over-confident",
+    "under-confident": "scores are under-confident",
+}
 _RULES = {
     "missing": "{feature} is missing",
     "range": "{feature} is {direction}",
@@ -103,9 +109,9 @@ def amount(evidence: Evidence) -> str:
     if evidence.unit == "share":
         ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f} %)"
         return percent(size) + ends
-    if evidence.unit != "sd":
+    if evidence.unit not in {"sd", "logit"}:
         return f"{size:,.0f} {evidence.unit}"
-    text = f"{abs(size):.2f} sd"
+    text = f"{abs(size):.2f} {evidence.unit}"
     if low is None or high is None:
         return text
     low, high = (low, high) if size >= 0 else (-high, -low)
@@ -183,7 +189,8 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
     lines = [("", "feature", "view", "change", "size", "since", "n", "")]
     for rank, one in enumerate(evidence[:rows], 1):
         since = minute(one.onset) if one.onset is not None else ""
-        what = one.direction if one.detector == "distribution" else f"{one.direction} (rule: {one.detector})"
+        chart = one.detector in {"distribution", "losses", "calibration"}
+        what = one.direction if chart else f"{one.direction} (rule: {one.detector})"
         feature = one.feature or "events"
         lines.append((str(rank), feature, str(one.view), what, amount(one), since, f"{one.n:,}", one.note))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -214,6 +221,9 @@ def _rule(evidence: Evidence) -> str:
 
 def _drift(evidence: Evidence) -> str:
     """What a chart found: a share from what to what, a spread in percent, all else in sd."""
+    if evidence.detector == "calibration":
+        found = [_CALIBRATED.get(part, part) for part in evidence.direction.split(", ")]
+        return f"{' and '.join(found)}: {evidence.note}" if evidence.note else " and ".join(found)
     kind, _, sign = evidence.direction.rpartition(" ")
     text, size = _what(evidence, kind, rose=sign != "down"), amount(evidence)
     if not size:
@@ -258,6 +268,8 @@ def _what(evidence: Evidence, kind: str, *, rose: bool) -> str:
         return f"the share of {kind.removeprefix('level ')} in {evidence.feature} {verb}"
     if kind.startswith("levels "):
         return f"the share of a group of levels ({kind.removeprefix('levels ')}) of {evidence.feature} {verb}"
+    if evidence.detector == "losses":
+        return "the error rate rose"
     if kind in _MOVED:
         return _MOVED[kind][0 if rose else 1].format(feature=evidence.feature)
     return f"{evidence.feature}: {evidence.direction}"
