@@ -12,7 +12,7 @@ import pytest
 from streamer.applying import control_of, layout_of, plan
 from streamer.commands import main
 from streamer.config import load_text
-from tests.histories import HOUR, START, reference
+from tests.histories import HOUR, START, reference, write_reference
 
 FILE = """
 models:
@@ -86,3 +86,16 @@ def test_a_drift_in_one_value_of_a_third_column_is_found_and_named(
     assert {feature for _, feature in named} == {"income"}
     assert "device=tv" in str(incident["evidence"])
     assert "device=ios" not in str(incident["evidence"])
+
+
+def test_a_sample_counts_each_event_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of marginal tables are not events: three lines are three events."""
+    monkeypatch.chdir(tmp_path)
+    write_reference(tmp_path)
+    (tmp_path / "tripline.yaml").write_text(FILE)
+    event = {"feature_set": "m", "ts": START, "features": {"age": 30}, "segment": {"device": "tv"}}
+    (tmp_path / "sample.jsonl").write_text("\n".join([json.dumps(event)] * 3))
+    tripline(monkeypatch, "check", "--sample", "sample.jsonl")
+    assert "country is in the reference, but in none of the 3 events" in capsys.readouterr().out

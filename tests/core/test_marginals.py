@@ -16,6 +16,7 @@ from schemas.layouts import Layout, Limits, View
 from schemas.profiles import Delta, DeltaRow, decode, decode_ints, decode_sparse, encode_ints, encode_sparse
 from schemas.verdicts import WindowReport
 from streamer.core import deltas as splitting
+from streamer.core.cells import CELLS
 from streamer.core.control import Control
 from streamer.core.profiling import profile_rows, start
 from streamer.core.records import Output
@@ -259,6 +260,21 @@ def test_late_rows_of_a_closed_pane_revise_its_marginals() -> None:
     for row in report.marginals:
         by_column[row.column] += row.n
     assert dict(by_column) == {"device": report.n, "browser": report.n}
+
+
+def test_names_beyond_the_bound_of_one_delta_are_a_finding_of_the_window() -> None:
+    """The first finding, whatever else is odd."""
+    n = CELLS + 100
+    odd = {f"odd{i}": np.arange(n) for i in range(20)}
+    events = Rows(
+        ts=np.full(n, BEGIN),
+        columns={"x": np.zeros(n), "y": np.zeros(n), **odd},
+        segments={"device": np.array([f"d{i}" for i in range(n)], dtype=object)},
+    )
+    one = control(wide())
+    report = last_reports(Reader.start(one).read(profiled(events, one, [n])))[BEGIN]
+    assert report.findings[0] == f"folded: device into __other__ ({n - 64})"
+    assert len(report.findings) == 10
 
 
 def test_the_row_of_an_older_record_is_a_row_of_the_cells() -> None:
