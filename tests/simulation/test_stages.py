@@ -9,6 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from schemas.envelopes import unwrap
+from schemas.verdicts import WindowReport
 from streamer.core.control import Control
 from streamer.stages import Monitoring, Profiling
 from tests.core import stage2
@@ -26,7 +28,12 @@ def control() -> Control:
     """A model with a small budget, so that a large change alarms within a few panes, and a long cooldown."""
     policy = stage2.RetrainPolicy(for_ms=0, cooldown_ms=40 * stage2.PANE)
     one = stage2.layout(
-        budget_ms=4 * stage2.DAY, hold_ms=2 * stage2.PANE, policies=(policy,), clear_for=2, cooldown_panes=1
+        budget_ms=4 * stage2.DAY,
+        hold_ms=2 * stage2.PANE,
+        policies=(policy,),
+        clear_for=2,
+        cooldown_panes=1,
+        marginals=("device",),
     )
     return stage2.control(one, sources=SOURCES)
 
@@ -46,7 +53,7 @@ def feed() -> tuple[Fed, ...]:
                 "ts": int(rows.ts[i]) - late,
                 "version": str(rows.version[i]),
                 "features": {"x": float(rows.x[i]), "y": float(rows.y[i])},
-                "segment": {"country": str(rows.country[i])},
+                "segment": {"country": str(rows.country[i]), "device": ("ios", "tv", None)[i % 3]},
             }
             raw = b"{broken" if rng.random() < 0.02 else json.dumps(value).encode()
             fed.append(Fed(i % SOURCES, raw, int(rows.ts[i]) + 500, "features"))
@@ -73,6 +80,9 @@ def test_the_story_has_everything_in_it() -> None:
     assert len(world.visible("retrain-triggers")) == 1
     assert len(world.visible("incidents")) >= 2
     assert len(world.visible("dead-letter")) >= 5
+    reports = [unwrap(message.value, WindowReport) for message in world.visible("windows")]
+    assert {sum(row.n for row in report.marginals) - report.n for report in reports} == {0}
+    assert {row.value for report in reports for row in report.marginals} == {"ios", "tv", ""}
 
 
 @pytest.mark.parametrize("block", range(4))
