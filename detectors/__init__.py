@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from detectors.rows import Rows
     from detectors.scopes import Scope, build_scope, load_state, quiet_panes, skip_empty, update
     from detectors.states import ScopeState, save_state
+    from detectors.statistics.chi2 import chi2
+    from detectors.statistics.cramers_v import cramers_v
+    from detectors.statistics.hellinger import hellinger
     from detectors.statistics.jensen_shannon import jensen_shannon
     from detectors.statistics.ks import ks
+    from detectors.statistics.l_infinity import l_infinity
     from detectors.statistics.missing_rate import missing_rate
     from detectors.statistics.psi import psi
+    from detectors.statistics.total_variation import total_variation
     from detectors.statistics.wasserstein import wasserstein
 
 _PLACES = {
@@ -51,9 +56,13 @@ _PLACES = {
     "build_calibration": "charts.calibration",
     "build_losses": "charts.losses",
     "build_scope": "scopes",
+    "chi2": "statistics.chi2",
+    "cramers_v": "statistics.cramers_v",
     "dumps": "references",
+    "hellinger": "statistics.hellinger",
     "jensen_shannon": "statistics.jensen_shannon",
     "ks": "statistics.ks",
+    "l_infinity": "statistics.l_infinity",
     "learn_calibration": "charts.calibration",
     "learn_losses": "charts.losses",
     "load_state": "scopes",
@@ -63,6 +72,7 @@ _PLACES = {
     "quiet_panes": "scopes",
     "save_state": "states",
     "skip_empty": "scopes",
+    "total_variation": "statistics.total_variation",
     "update": "scopes",
     "wasserstein": "statistics.wasserstein",
 }
@@ -89,9 +99,13 @@ __all__ = [
     "build_calibration",
     "build_losses",
     "build_scope",
+    "chi2",
+    "cramers_v",
     "dumps",
+    "hellinger",
     "jensen_shannon",
     "ks",
+    "l_infinity",
     "learn_calibration",
     "learn_losses",
     "load_state",
@@ -101,6 +115,7 @@ __all__ = [
     "quiet_panes",
     "save_state",
     "skip_empty",
+    "total_variation",
     "update",
     "wasserstein",
 ]

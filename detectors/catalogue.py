@@ -12,9 +12,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from detectors.statistics.chi2 import chi2, chi2_noise
+from detectors.statistics.cramers_v import cramers_v, cramers_v_noise
+from detectors.statistics.hellinger import hellinger, hellinger_noise
 from detectors.statistics.jensen_shannon import jensen_shannon, jensen_shannon_noise
 from detectors.statistics.ks import ks, ks_noise
+from detectors.statistics.l_infinity import l_infinity, l_infinity_noise
 from detectors.statistics.psi import psi, psi_noise
+from detectors.statistics.total_variation import total_variation, total_variation_noise
+from detectors.statistics.wasserstein import wasserstein_sd, wasserstein_sd_noise
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 
@@ -23,6 +29,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 class Statistic:
     """A number for people: `value(reference, pane)` on counts (…, bins), and `noise(reference, n)`, its value over n
     events when nothing changed. ordered: the bins must be in order, which categories are not. most: its upper end.
+    root: its noise is the root mean square, as it is a root itself.
     """
 
     value: Callable[[Counts, Counts], Any]
@@ -30,12 +37,19 @@ class Statistic:
     unit: str
     ordered: bool = False
     most: float = float("inf")
+    root: bool = False
 
 
 STATISTICS: dict[str, Statistic] = {
     "psi": Statistic(value=psi, noise=psi_noise, unit="nats"),
-    "jensen_shannon": Statistic(value=jensen_shannon, noise=jensen_shannon_noise, unit="√bits", most=1.0),
+    "jensen_shannon": Statistic(value=jensen_shannon, noise=jensen_shannon_noise, unit="√bits", most=1.0, root=True),
     "ks": Statistic(value=ks, noise=ks_noise, unit="share", ordered=True, most=1.0),
+    "hellinger": Statistic(value=hellinger, noise=hellinger_noise, unit="", most=1.0, root=True),
+    "total_variation": Statistic(value=total_variation, noise=total_variation_noise, unit="share", most=1.0),
+    "wasserstein": Statistic(value=wasserstein_sd, noise=wasserstein_sd_noise, unit="sd", ordered=True),
+    "chi2": Statistic(value=chi2, noise=chi2_noise, unit=""),
+    "cramers_v": Statistic(value=cramers_v, noise=cramers_v_noise, unit="", most=1.0, root=True),
+    "l_infinity": Statistic(value=l_infinity, noise=l_infinity_noise, unit="share", most=1.0),
 }
 
 DETECTORS: dict[str, str] = {

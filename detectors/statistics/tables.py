@@ -50,7 +50,7 @@ def expected_sum(term: Callable[[Floats, Floats], Floats], *, reference: Counts,
     counts = np.arange(min(_MOST, n) + 1, dtype=float)
     mine = (reference + HALF)[..., None]
     others = (total - reference + HALF * (bins - 1))[..., None]
-    none = _log_gamma(others + n) - _log_gamma(others) - _log_gamma(mine + others + n) + _log_gamma(mine + others)
+    none = log_gamma(others + n) - log_gamma(others) - log_gamma(mine + others + n) + log_gamma(mine + others)
     before = counts[1:] - 1.0
     ratio = np.log((n - before) / counts[1:] * (mine + before) / (others + n - counts[1:]))
     chance = np.exp(none + np.concatenate([np.zeros_like(mine), np.cumsum(ratio, axis=-1)], axis=-1))
@@ -63,7 +63,7 @@ def expected_sum(term: Callable[[Floats, Floats], Floats], *, reference: Counts,
     return np.asarray(np.where(few, exact, smooth).sum(axis=-1))
 
 
-def _log_gamma(values: Floats) -> Floats:
+def log_gamma(values: Floats) -> Floats:
     """Logarithm of Γ of positive values, elementwise."""
     flat = [lgamma(value) for value in values.ravel().tolist()]
     return np.array(flat).reshape(values.shape)

@@ -59,5 +59,5 @@ def test_the_noise_is_what_chance_gives(statistic: Statistic, n: int) -> None:
     """Mean over 2,000 draws with nothing changed (the root mean square for a root), the reference large."""
     large = REFERENCE * 1000
     found = statistic.value(large[:, None, :], drawn(n, 2000, seed=n))
-    mean = np.sqrt((found**2).mean(axis=1)) if statistic.unit == "√bits" else found.mean(axis=1)
+    mean = np.sqrt((found**2).mean(axis=1)) if statistic.root else found.mean(axis=1)
     np.testing.assert_allclose(statistic.noise(large, n), mean, rtol=0.1)
