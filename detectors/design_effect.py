@@ -17,8 +17,18 @@ from detectors.directions import Directions
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-#: Blocks that the next finer scale (and, for a segment, its model's same scale) stand for.
+#: Blocks that a segment's model stands for, beside the segment's own.
 PRIOR_BLOCKS = 8.0
+#: Overlapping blocks tell as much of a variance as this many times the blocks beside each other.
+_OVERLAP = 1.5
+#: Of a scale's own variance is taken what exceeds `_NOISE` times the noise, and where it is larger than expected,
+#: `_UPPER` standard errors more: few blocks.
+_NOISE, _UPPER = 2.0, 0.5
+_TINY = 1e-12
+#: From this scale on a wandering mean shows in too few blocks for a design effect to tell how far it goes, …
+_SLOW_MS = 43_200_000
+#: … and what it adds is what exceeds the scale this many times finer.
+_FASTER = 8
 
 
 class Scales(NamedTuple):
@@ -31,7 +41,7 @@ class Scales(NamedTuple):
 
 
 def block_moments(residuals: Floats, counts: Floats, prior: dict[int, Floats] | None = None) -> Scales:
-    """Moments of block sums over h = 1, 2, 4, … up to a third of the reference, each shrunk to the finer scale.
+    """Moments of block sums over h = 1, 2, 4, … up to a third of the reference, each read beside the finer ones.
 
     residuals: (B, k) `S − n·μ` by base block, μ fitted without the block's day; counts: (B,) rows. Blocks overlap, with
     a stride of an eighth of their length. prior: (k,) by length, nan where unknown, counted as 8 more blocks (a
@@ -60,16 +70,12 @@ def block_moments(residuals: Floats, counts: Floats, prior: dict[int, Floats] | 
             square = r * r
             v[i, j] = square.sum() / rows[i] if rows[i] else 1.0
             m3[i, j] = (square * r).sum() / rows[i] if rows[i] else 0.0
+    v = _followed(v, blocks / lengths)
     for i, h in enumerate(lengths.tolist()):
-        own = blocks / h
-        weighted, weight = own * v[i], np.full(k, own)
-        if i > 0:
-            weighted, weight = weighted + PRIOR_BLOCKS * v[i - 1], weight + PRIOR_BLOCKS
         if prior is not None and h in prior:
-            known = np.isfinite(prior[h])
-            weighted = weighted + np.where(known, PRIOR_BLOCKS * prior[h], 0.0)
-            weight = weight + np.where(known, PRIOR_BLOCKS, 0.0)
-        v[i] = weighted / weight
+            known, own = np.isfinite(prior[h]), blocks / h + PRIOR_BLOCKS * (i > 0)
+            lent = (own * v[i] + PRIOR_BLOCKS * np.where(known, prior[h], 0.0)) / (own + PRIOR_BLOCKS)
+            v[i] = np.where(known, lent, v[i])
     return Scales(lengths, v, m3, n_bar)
 
 
@@ -166,6 +172,47 @@ def tempering(directions: Directions, deff: Floats) -> Floats:
     if level.any():
         out[level] = np.maximum(deff[level], np.quantile(deff[level], 0.8))
     return out
+
+
+def wander_at(scales_ms: Ints, v: Floats, n_bar: Floats) -> Floats:
+    """How far, in sd, each direction's mean wanders from day to day (k,); 0 where the reference shows nothing of it.
+
+    `√((V_h − V_{h/8}) / rows in a block)`, the largest over scales of half a day and more. A fortnight holds few such
+    blocks: the next month may go twice as far, so this is for the tolerance, where a design effect would be too small.
+
+    >>> scales = 43_200_000 >> np.arange(3, -1, -1)
+    >>> wander_at(scales, np.array([[2.0], [3.0], [4.0], [20.0]]), np.array([900.0, 1800.0, 3600.0, 7200.0])).round(3)
+    array([0.05])
+    """
+    found = np.zeros(v.shape[1])
+    for i in np.flatnonzero(scales_ms >= _SLOW_MS).tolist():
+        finer = int(np.searchsorted(scales_ms, scales_ms[i] // _FASTER))
+        found = np.maximum(found, np.sqrt(np.maximum(0.0, v[i] - v[finer]) / max(float(n_bar[i]), 1.0)))
+    return found
+
+
+def _followed(own: Floats, blocks: Floats) -> Floats:
+    """V by scale, from the blocks' own (s, k), by how many (s,) they are: each is what the finer scales lead to expect,
+    unless its blocks stand out of their noise (James and Stein, positive part).
+
+    The largest of a dozen scales is what tempers. Were each taken as it is, the noise of the longest would be the
+    result: deff 207 where it is 140, and half again as slow. And a scale that is shrunk to the next finer one is too
+    low where V still grows, as of a mean that wanders over days: a fortnight has few such blocks, and every hundredth
+    happens to be calm. So what is expected of a scale is that growth g goes on as it slowed before, `g·(g/g₋₁)²`: near
+    0 once V has settled, all of it where V grew at one pace.
+    """
+    v = own.copy()
+    before, growth = np.zeros(own.shape[1]), np.zeros(own.shape[1])
+    for i in range(1, blocks.size):
+        slowed = growth / np.maximum(before, _TINY)
+        expected = v[i - 1] * (1.0 + np.where(slowed < 1.0, growth * slowed**2, before))
+        noise = np.sqrt(2.0 / max(1.0, _OVERLAP * float(blocks[i]) - 1.0))
+        apart = own[i] / np.maximum(expected, _TINY) - 1.0
+        taken = np.maximum(0.0, 1.0 - _NOISE * noise**2 / np.maximum(apart**2, _TINY))
+        upper = np.where(apart > 0.0, own[i] * (1.0 + _UPPER * noise), own[i])
+        v[i] = expected + taken * (upper - expected)
+        before, growth = growth, np.maximum(0.0, v[i] / np.maximum(v[i - 1], _TINY) - 1.0)
+    return v
 
 
 def _blocks_of(running: Floats, length: int) -> Floats:

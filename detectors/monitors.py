@@ -91,6 +91,17 @@ def learn(reference: Reference, layout: Layout, taught: Own | None = None) -> Mo
     )
 
 
+def compared_with(days: int, lag: int) -> str:
+    """What a layout's means are compared with, in words.
+
+    >>> compared_with(1, 0), compared_with(7, 1)
+    ('compared with yesterday', 'compared with the mean of 7 days up to 2 days ago')
+    """
+    if days == 1 and lag in (0, 6):
+        return "compared with yesterday" if lag == 0 else "compared with the same day last week"
+    return f"compared with the mean of {days} days up to {lag + 1} day{'s' * (lag > 0)} ago"
+
+
 def main_directions(bets: Bets, learned: tuple[Learned, ...]) -> tuple[Ints, Ints]:
     """Each monitor's main direction (M,), flat, −1 when it has none, and its upward bets (M, 3), −1 where none.
 
@@ -163,6 +174,8 @@ def _note(one: Learned, *, provisional: str, layout: Layout, borrowed: bool) -> 
     parts = []
     if provisional:
         parts.append(f"provisional reference: {provisional}")
+    if layout.compare_days:
+        parts.append(compared_with(layout.compare_days, layout.compare_lag))
     if one.n == 0:
         parts.append("no reference of its own: silent" if borrowed else "no reference rows: silent")
     elif borrowed:

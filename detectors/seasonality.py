@@ -28,6 +28,9 @@ _EPOCH_HOUR = 3 * 24
 # All zones since 1980 change their offset at a quarter of an hour.
 _QUARTER = 900_000
 _DAYS_AT_ONCE = 64
+# Two weeks that wander alike look like a habit of the week once in a few hundred features (F(6, 7) = 13 was met), and
+# a profile that took the one for the other alarms for months. A true weekend stands out much further.
+_WEEKLY_DOUBT = 2.0
 
 
 def local_ms(ts: Ints, *, timezone: str) -> Ints:
@@ -241,7 +244,7 @@ def _week(  # noqa: PLR0917 - the inside of `_fit`
         by_weekday(y, y[own, out]),
         by_weekday(y * y, (y * y)[own, out]),
     )
-    of_day = _shrunk(per_day)  # (J, 7, k)
+    of_day = _shrunk(per_day, doubt=_WEEKLY_DOUBT)  # (J, 7, k)
 
     def by_cell(values: Floats) -> Floats:
         """(D, 24, m) to (J, 168, m)."""
@@ -253,14 +256,14 @@ def _week(  # noqa: PLR0917 - the inside of `_fit`
     units = by_cell((counts > 0).astype(np.float64))[:, :, 0]
     # The variance within a cell does not know what is subtracted from all of it.
     cells = _Groups(by_cell(sums) - cell_rows[:, :, None] * explained, cell_rows, units, by_cell(x), by_cell(x * x))
-    return of_day[:, :, None] + _shrunk(cells).reshape(j, 7, 24, k)
+    return of_day[:, :, None] + _shrunk(cells, doubt=_WEEKLY_DOUBT).reshape(j, 7, 24, k)
 
 
-def _shrunk(found: _Groups) -> Floats:
+def _shrunk(found: _Groups, *, doubt: float = 1.0) -> Floats:
     """Deviation of each group's mean from the grand mean, shrunk; (J, G, k), 0 for an empty group.
 
     v, the noise of a group's mean, is the variance between the units of a group, pooled over groups, over the units
-    that a group has. The factor is τ²/(τ² + v), with τ² what the means vary more than that.
+    that a group has. The factor is τ²/(τ² + v), with τ² what the means vary more than that. doubt: v counts so often.
     """
     filled = found.units > 0
     units = np.where(filled, found.units, 1.0)[:, :, None]
@@ -268,7 +271,7 @@ def _shrunk(found: _Groups) -> Floats:
     within = np.maximum(0.0, found.x2 - found.x**2 / units).sum(axis=1)  # (J, k)
     groups = np.maximum(filled.sum(axis=1), 1)[:, None]
     each = found.units.sum(axis=1)[:, None] / groups
-    v = within / np.maximum(freedom, 1.0)[:, None] / np.maximum(each, 1.0)
+    v = doubt * within / np.maximum(freedom, 1.0)[:, None] / np.maximum(each, 1.0)
     grand = found.sums.sum(axis=1) / np.maximum(found.rows.sum(axis=1), 1.0)[:, None]
     rows = np.where(filled, found.rows, 1.0)[:, :, None]
     deviation = (found.sums / rows - grand[:, None]) * filled[:, :, None]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -38,6 +39,8 @@ CAP_FROM_BUDGET = 500.0
 LARGEST_STEP = 600.0
 #: Effective reference rows: under the first a direction is silent, under the second its tolerance is widened.
 SILENT_BELOW, WIDENED_BELOW = 500.0, 5_000.0
+#: A mean that wanders from day to day is tolerated up to this many of its sd: half of the tolerance is sure silence.
+WANDERS = 5.0
 FOUR = SHAPE
 
 
@@ -49,6 +52,7 @@ class Learned:
     and variance 1 under the reference, in multiples of `GRAIN`. upward: only bets on an increase. weights: the
     directions' shares of the monitor. profile (168, directions). n: reference rows; deff, temper, n_bar
     (directions,): the direction's own design effect, the one that tempers it, and the reference's Σn²/Σn per pane.
+    wander: sd by which its mean wanders from day to day, see `design_effect.wander_at`; a number stands for all.
     """
 
     first: int
@@ -63,6 +67,7 @@ class Learned:
     deff: Floats
     temper: Floats
     n_bar: Floats
+    wander: Floats | float = 0.0
 
     @property
     def silent(self) -> Bools:
@@ -79,8 +84,9 @@ class Learned:
         return np.asarray(self.n < WIDENED_BELOW * self.deff)
 
     def tolerance(self, wanted: float) -> Floats:
-        """ε_j = max(ε, √(50·deff_j / N_ref)): a small reference cannot see a small change. (directions,)."""
-        return np.maximum(wanted, np.sqrt(50.0 * self.deff / max(self.n, 1.0)))
+        """ε_j = max(ε, √(50·deff_j / N_ref), 5·wander): what reference and stream allow to see. (directions,)."""
+        uncertain = np.sqrt(50.0 * self.deff / max(self.n, 1.0))
+        return np.maximum(wanted, np.maximum(uncertain, WANDERS * self.wander))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,7 @@ class Bets:
     pad: Floats  # λ·ε
     # Per direction
     direction_monitor: Ints
+    direction_bets: Ints  # how many bets are on it
     profile: Floats  # (168, D)
     deff: Floats
     epsilon: Floats  # ε_j
@@ -128,6 +135,37 @@ class Bets:
     part_bets_low: Floats
     take_bets: Ints  # (B,) into [dense products | part bets]
     take_directions: Ints  # (D,) into [dense products | parts]
+
+    @cached_property
+    def monitor_bets(self) -> Ints:
+        """How many bets each monitor has. (M,)."""
+        return np.diff(self.bet_start)
+
+    @cached_property
+    def direction_excess(self) -> Floats:
+        """`excess` by direction, 0 where no bets are. (D,)."""
+        found = np.zeros(self.direction_monitor.size)
+        found[self.bet_direction] = self.excess
+        return found
+
+    @cached_property
+    def direction_n_bar(self) -> Floats:
+        """`n_bar` by direction, 1 where no bets are. (D,)."""
+        found = np.ones(self.direction_monitor.size)
+        found[self.bet_direction] = self.n_bar
+        return found
+
+    @cached_property
+    def tempered(self) -> bool:
+        """Some κ may be above 1."""
+        return bool((self.excess > 0.0).any())
+
+    @cached_property
+    def rests(self) -> bool:
+        """Some a may be below 1 in a pane with events: n/κ only grows with n, so one event is the least."""
+        least = np.maximum((self.excess * np.maximum(1.0 / self.n_bar, 1.0) + 1.0) / self.divisor, 1.0)
+        # A margin for rounding.
+        return bool((self.entry < 1.000001 * least).any())
 
     @property
     def monitors(self) -> int:
@@ -194,6 +232,7 @@ def build_bets(
         slope=fraction * sign,
         pad=fraction * epsilon,
         direction_monitor=direction_monitor,
+        direction_bets=np.bincount(column["direction"].astype(np.int64), minlength=direction_start[-1]),
         profile=_together([np.round(monitor.profile / GRAIN) * GRAIN for monitor in learned], axis=1, rows=168),
         deff=_together([monitor.deff for monitor in learned]),
         epsilon=_together(epsilons),

@@ -100,14 +100,21 @@ def products(bets: Bets, flat: Ints) -> tuple[Ints, Floats, Floats]:
     """
     if not bets.edges.size:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
-    n = np.add.reduceat(flat, bets.edges)[::2]
-    found = np.matmul(flat[bets.dense_index].astype(np.float64)[:, None, :], bets.dense_table).ravel()
+    counts = flat.astype(np.float64)
+    n = np.add.reduceat(counts, bets.edges)[::2]
+    dense, _, columns = bets.dense_table.shape
+    found = np.empty(dense * columns + bets.part_bets.size)
+    products = found[: dense * columns]
+    np.matmul(counts.take(bets.dense_index)[:, None, :], bets.dense_table, out=products.reshape(dense, 1, columns))
     if not bets.part_start.size:
-        return n, found[bets.take_bets], found[bets.take_directions]
-    inside = np.add.reduceat(flat[bets.part_columns], bets.part_start)
-    sums = inside * bets.part_high + (n[bets.part_monitor] - inside) * bets.part_low
-    tables = inside[bets.part_bets] * bets.part_bets_step + n[bets.part_bets_monitor] * bets.part_bets_low
-    return n, np.concatenate((found, tables))[bets.take_bets], np.concatenate((found, sums))[bets.take_directions]
+        return n.astype(np.int64), found.take(bets.take_bets), found.take(bets.take_directions)
+    inside = np.add.reduceat(counts.take(bets.part_columns), bets.part_start)
+    outside = n.take(bets.part_monitor) - inside
+    tables = found[dense * columns :]
+    np.multiply(inside.take(bets.part_bets), bets.part_bets_step, out=tables)
+    tables += n.take(bets.part_bets_monitor) * bets.part_bets_low
+    sums = np.concatenate((products, inside * bets.part_high + outside * bets.part_low))
+    return n.astype(np.int64), found.take(bets.take_bets), sums.take(bets.take_directions)
 
 
 def temper(bets: Bets, n: Floats) -> Floats:
@@ -115,38 +122,75 @@ def temper(bets: Bets, n: Floats) -> Floats:
 
     `max(1, n/n̄)`: a shock common to a pane does not average out with n.
     """
-    share = np.maximum(n / bets.n_bar, 1.0)
-    return np.asarray(np.maximum((bets.excess * share + 1.0) / bets.divisor, 1.0))
+    return np.asarray(np.maximum(_clumped(n, bets.n_bar, bets.excess) / bets.divisor, 1.0))
 
 
-def tick(bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int) -> tuple[Charts, Tick]:
+def tick(
+    bets: Bets, charts: Charts, *, flat: Ints, mu: Floats, pane: int, doubt: Floats | None = None
+) -> tuple[Charts, Tick]:
     """Take in one pane. flat: (views × width + 1,) counts that end with a zero; mu: (D,) the profile at its middle,
     in multiples of 2**-20; pane: its number, from 1. A monitor without events keeps its state to the bit.
     """
-    said = steps(bets, flat=flat, mu=mu)
-    r = np.minimum((charts.r + said.entering) * np.exp(said.step), LARGEST_R)
-    moved = charts.moved + said.shift[bets.bet_direction]
+    said = steps(bets, flat=flat, mu=mu, doubt=doubt)
+    r = charts.r + said.entering
+    np.multiply(r, np.exp(said.step), out=r)
+    np.minimum(r, LARGEST_R, out=r)
+    moved = np.repeat(said.shift, bets.direction_bets)
+    moved += charts.moved
     charts = _twins(charts, r=r, step=said.step, moved=moved, events=charts.events + said.events, pane=pane)
     return charts, Tick(n=said.n, shift=said.shift, value=evidence_of(bets, r))
 
 
-def steps(bets: Bets, *, flat: Ints, mu: Floats) -> Steps:
-    """What one pane does to every bet, whatever the charts are. flat, mu: as for `tick`."""
-    n, tables, sums = products(bets, flat)
-    shift = sums - n[bets.direction_monitor] * mu
-    per_bet = n[bets.bet_monitor].astype(np.float64)
+def steps(bets: Bets, *, flat: Ints, mu: Floats, doubt: Floats | None = None) -> Steps:
+    """What one pane does to every bet, whatever the charts are. flat, mu: as for `tick`.
+
+    doubt: factor of κ by monitor (M,), at least 1, where the mean itself is an estimate (`trailing`).
+    """
+    n, gain, sums = products(bets, flat)
+    rows = n.astype(np.float64)
+    of_direction = rows.take(bets.direction_monitor)
+    shift = sums - of_direction * mu
+    events = np.repeat(rows, bets.monitor_bets)
     # Subtracted, hence rounded up.
-    offset = np.ceil(np.log1p(bets.slope * mu[bets.bet_direction] + bets.pad) / GRAIN) * GRAIN
-    kappa = temper(bets, per_bet)
-    gain = tables - per_bet * offset
-    step = np.minimum(gain / kappa, bets.cap)
-    entering = np.minimum(bets.entry * per_bet / kappa, 1.0)
-    return Steps(n=n, shift=shift, events=per_bet, gain=gain, kappa=kappa, step=step, entering=entering)
+    offset = np.repeat(mu, bets.direction_bets)
+    offset *= bets.slope
+    offset += bets.pad
+    np.log1p(offset, out=offset)
+    offset *= 1.0 / GRAIN
+    np.ceil(offset, out=offset)
+    offset *= GRAIN
+    offset *= events
+    gain -= offset
+    if not bets.tempered:
+        kappa = np.broadcast_to(np.float64(1.0), gain.shape)
+        step = np.minimum(gain, bets.cap, out=offset)
+    else:
+        # κ before its divisor is one number per direction; the same operations as in `temper`, so the same bits.
+        kappa = np.repeat(_clumped(of_direction, bets.direction_n_bar, bets.direction_excess), bets.direction_bets)
+        kappa /= bets.divisor
+        np.maximum(kappa, 1.0, out=kappa)
+        step = np.divide(gain, kappa, out=offset)
+        np.minimum(step, bets.cap, out=step)
+    if doubt is not None:
+        kappa = kappa * np.repeat(doubt, bets.monitor_bets)
+        step = np.minimum(gain / kappa, bets.cap)
+    if not bets.rests:
+        entering = np.minimum(events, 1.0)
+    else:
+        entering = bets.entry * events
+        entering /= kappa
+        np.minimum(entering, 1.0, out=entering)
+    return Steps(n=n, shift=shift, events=events, gain=gain, kappa=kappa, step=step, entering=entering)
 
 
 def evidence_of(bets: Bets, r: Floats) -> Floats:
     """Σ w·R of each monitor (M,), in panes."""
-    return np.bincount(bets.bet_monitor, weights=bets.weight * r, minlength=bets.monitors).astype(np.float64)
+    found = np.zeros(bets.monitors)
+    # `reduceat` knows no empty run: those who may not page have none.
+    live = np.flatnonzero(bets.monitor_bets)
+    if live.size:
+        found[live] = np.add.reduceat(bets.weight * r, bets.bet_start[live])
+    return found
 
 
 def reset(bets: Bets, charts: Charts, monitors: Ints, *, pane: int) -> Charts:
@@ -166,33 +210,67 @@ def reset(bets: Bets, charts: Charts, monitors: Ints, *, pane: int) -> Charts:
     )
 
 
+def _clumped(n: Floats, n_bar: Floats, excess: Floats) -> Floats:
+    return np.asarray(excess * np.maximum(n / n_bar, 1.0) + 1.0)
+
+
 def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Floats, pane: int) -> Charts:
-    """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes."""
+    """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes.
+
+    In place of `where`: a mask of all bits or none, and maxima, as pane numbers only grow. This is half of what a pane
+    costs, and `np.where` alone would be as much again.
+    """
     path = charts.twin + step
-    alive = path > 0.0
-    twin = np.maximum(path, 0.0) + 0.0  # no negative zeros
-    fresh = charts.since == 0
+    keeps = (path > 0.0).astype(np.int64)
+    np.negative(keeps, out=keeps)
+    keeps_int = keeps.astype(np.int32)
+    twin = _masked(path, keeps)
     # The path's minimum falls by what the twin would fall below 0; remember when it passed each cell of the grid.
-    depth = charts.depth + (twin - path).astype(np.float32)
-    passages = charts.passages
-    passed = depth >= ONSET_GRID
-    if passed.any():
-        cells = np.floor(depth / np.float32(ONSET_GRID))
-        depth -= cells * np.float32(ONSET_GRID)
-        shifted = np.empty_like(passages)
-        shifted[0], shifted[1:] = pane + 1, passages[:-1]
-        if cells.max() > 1.0:
-            shifted[1:][cells > np.arange(1, PASSAGES)[:, None]] = pane + 1
-        passages = np.where(passed, shifted, passages)
+    np.subtract(twin, path, out=path)
+    depth = path.astype(np.float32)
+    depth += charts.depth
+    cells = depth / np.float32(ONSET_GRID)
+    np.floor(cells, out=cells)
+    passed = cells.astype(np.int32)
+    cells *= np.float32(ONSET_GRID)
+    depth -= cells
     now, later = np.int32(pane), np.int32(pane + 1)
-    latest = np.where(twin <= ONSET_DEPTH, later, np.where(fresh, now, charts.latest))
+    # fresh: now where the twin was at 0, else 0.
+    fresh = np.multiply(charts.since == 0, now, dtype=np.int32)
+    since = fresh | charts.since
+    since &= keeps_int
+    latest = np.multiply(twin <= ONSET_DEPTH, later, dtype=np.int32)
+    np.maximum(latest, fresh, out=latest)
+    np.maximum(latest, charts.latest, out=latest)
+    latest &= keeps_int
     return Charts(
         r=r,
         twin=twin,
-        since=np.where(fresh, now, charts.since) * alive,
-        moved=moved * alive + 0.0,
-        events=events * alive,
-        latest=latest * alive,
-        passages=passages,
+        since=since,
+        moved=_masked(moved, keeps),
+        events=_masked(events, keeps),
+        latest=latest,
+        passages=_passages(charts.passages, passed, later),
         depth=depth,
     )
+
+
+def _passages(passages: Int32s, passed: Int32s, later: np.int32) -> Int32s:
+    """(PASSAGES, B) after the path went down by `passed` (B,) cells: one further back, and `later` for each cell."""
+    found = np.empty_like(passages)
+    moves = np.right_shift(-passed, 31)  # all bits where a cell was passed
+    np.bitwise_and(passages[:-1], moves, out=found[1:])
+    np.bitwise_and(moves, later, out=found[0])
+    np.maximum(found, passages, out=found)
+    # Several cells in one pane.
+    for i in range(1, PASSAGES):
+        np.subtract(np.int32(i), passed, out=moves)
+        np.right_shift(moves, 31, out=moves)
+        np.bitwise_and(moves, later, out=moves)
+        np.maximum(found[i], moves, out=found[i])
+    return found
+
+
+def _masked(values: Floats, keeps: Ints) -> Floats:
+    """Values where all bits are kept, else 0 (never a negative one)."""
+    return np.bitwise_and(values.view(np.int64), keeps).view(np.float64)

@@ -100,6 +100,11 @@ def test_a_small_reference_widens_the_tolerance_and_silences_what_it_cannot_know
     assert "tolerance widened" in scope.notes[1]
 
 
+def test_a_mean_that_wanders_from_day_to_day_is_tolerated_up_to_five_of_its_sd(scope: Scope) -> None:
+    one = replace(scope.monitors.learned[0], n=1e9, wander=np.linspace(0.0, 0.05, len(scope.monitors.learned[0].names)))
+    assert one.tolerance(0.1)[[0, -1]].tolist() == pytest.approx([0.1, 0.25])
+
+
 def test_an_upward_only_kind_has_no_bet_on_a_fall(scope: Scope) -> None:
     learned, bets = scope.monitors.learned[1], scope.bets
     missing = bets.direction_start[1] + learned.names.index("missing")
@@ -123,6 +128,35 @@ def test_the_charts_follow_the_recursion(scope: Scope) -> None:
             step = min((tables[b] - events * offset) / max(1.0, kappa), bets.cap[b])
             r[b] = (r[b] + 1.0) * np.exp(step)
     np.testing.assert_allclose(charts.r, r, rtol=1e-3)
+
+
+@pytest.mark.parametrize("excess", [0.0, 1e4])
+@pytest.mark.parametrize("entry", [1e-4, 1e30])
+def test_shortcuts_change_no_bit(scope: Scope, excess: float, entry: float) -> None:
+    """κ of 1 is not divided by, and an a of 1 not computed: the same steps as with both."""
+    bets = replace(scope.bets, excess=np.full(scope.bets.size, excess), entry=np.full(scope.bets.size, entry))
+    assert (bets.tempered, bets.rests) == (excess > 0.0, entry < 1.0)
+    [pane] = quiet(scope.reference, 1)
+    said = tempered.steps(bets, flat=np.append(pane.ravel(), 0), mu=scope.mu(T0))
+    kappa = tempered.temper(bets, said.events)
+    np.testing.assert_array_equal(said.kappa, kappa)
+    np.testing.assert_array_equal(said.step, np.minimum(said.gain / kappa, bets.cap))
+    np.testing.assert_array_equal(said.entering, np.minimum(entry * said.events / kappa, 1.0))
+
+
+def test_monitors_without_bets_have_no_evidence(scope: Scope) -> None:
+    bets = scope.bets
+    ends = np.array([0, 0, bets.bet_start[1], bets.bet_start[1], bets.size, bets.size])
+    bare = replace(bets, bet_start=ends, bet_monitor=np.repeat(np.arange(5), np.diff(ends)))
+    r = np.arange(1.0, bets.size + 1)
+    expected = np.bincount(bare.bet_monitor, weights=bare.weight * r, minlength=5)
+    np.testing.assert_allclose(tempered.evidence_of(bare, r), expected, rtol=1e-14)
+
+
+def test_cells_that_the_path_passed_push_the_earlier_ones_back() -> None:
+    before = np.tile(np.array([[30], [20], [10]], np.int32), (1, 5))
+    after = tempered._passages(before, np.array([0, 1, 2, 3, 7], np.int32), np.int32(41))
+    assert after.T.tolist() == [[30, 20, 10], [41, 30, 20], [41, 41, 20], [41, 41, 41], [41, 41, 41]]
 
 
 def test_the_onset_set_is_that_of_the_whole_path(scope: Scope) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from detectors.bins import FeatureSpec
 from detectors.design_effect import (
+    _followed,
     block_moments,
     deff_at,
     n_bar_at,
     step_proof_variance,
     tempering,
     third_moment_at,
+    wander_at,
 )
 from detectors.directions import directions
 
@@ -47,16 +51,53 @@ def test_rows_that_all_move_together_count_as_one() -> None:
     assert scales.v[0, 0] == pytest.approx(20.0, rel=0.1)
 
 
-def test_scales_go_to_a_third_and_each_shrinks_to_the_finer() -> None:
-    sums, counts = independent(96, seed=9), np.full(96, 20.0)
-    scales = block_moments(sums, counts)
+def test_scales_go_to_a_third() -> None:
+    scales = block_moments(independent(96, seed=9), np.full(96, 20.0))
     assert scales.lengths.tolist() == [1, 2, 4, 8, 16, 32]
-    pairs = sums[1:, 0] + sums[:-1, 0]
-    raw = float((pairs**2).sum() / (40.0 * 95))
-    first = float((sums[:, 0] ** 2).sum() / (20.0 * 96))
-    assert scales.v[0, 0] == pytest.approx(first)
-    assert scales.v[1, 0] == pytest.approx((48 * raw + 8 * first) / 56)
     assert scales.n_bar.tolist() == [20.0 * h for h in (1, 2, 4, 8, 16, 32)]
+
+
+def test_what_a_scale_shows_within_its_noise_is_not_taken() -> None:
+    sums, counts = independent(96, seed=9), np.full(96, 20.0)
+    first = float((sums[:, 0] ** 2).sum() / (20.0 * 96))
+    pairs = float(((sums[1:, 0] + sums[:-1, 0]) ** 2).sum() / (40.0 * 95))
+    assert abs(pairs / first - 1.0) < math.sqrt(2.0) * math.sqrt(2.0 / 71.0)
+    assert block_moments(sums, counts).v[:2, 0].tolist() == pytest.approx([first, first])
+
+
+def test_what_stands_out_is_taken_with_half_a_standard_error() -> None:
+    sums, counts = np.tile(np.repeat([30.0, -30.0], 4)[:, None], (12, 1)), np.full(96, 20.0)
+    pairs = float(((sums[1:, 0] + sums[:-1, 0]) ** 2).sum() / (40.0 * 95))
+    noise = math.sqrt(2.0 / 71.0)
+    taken = 1.0 - 2.0 * noise**2 / (pairs / 45.0 - 1.0) ** 2
+    scales = block_moments(sums, counts)
+    assert scales.v[0, 0] == pytest.approx(45.0)
+    assert scales.v[1, 0] == pytest.approx(45.0 + taken * (pairs * (1.0 + 0.5 * noise) - 45.0))
+
+
+def test_the_design_effect_of_clusters_is_not_the_noise_of_the_longest_blocks() -> None:
+    """Runs of 25 blocks that share a value: V is 25; the largest of the plain ones was 36 in the median."""
+    found = [np.repeat(np.random.default_rng([11, i]).normal(size=160), 25)[:, None] for i in range(15)]
+    deffs = [block_moments(sums, np.ones(4000)).v.max() for sums in found]
+    assert 23.0 < float(np.median(deffs)) < 30.0
+
+
+def test_growth_at_one_pace_goes_on_where_blocks_are_few_and_settled_growth_does_not() -> None:
+    """A calm fortnight of a stream that wanders: the last three scales have 20, 10 and 5 blocks, and stand still."""
+    blocks = 1280.0 / 2.0 ** np.arange(9)
+    growing = np.minimum(2.0 ** np.arange(9.0), 32.0)[:, None]
+    settled = (2.0 - 0.5 ** np.arange(9.0))[:, None]
+    assert _followed(growing, blocks)[-1, 0] > 1.3 * 32.0
+    assert _followed(settled, blocks)[-1, 0] == pytest.approx(2.0, rel=0.05)
+
+
+def test_wandering_is_what_half_a_day_and_more_shows_beyond_the_hours() -> None:
+    scales = 86_400_000 >> np.arange(4, -1, -1)
+    v = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 8.0], [1.0, 8.0], [3.25, 8.0]])
+    n_bar = np.array([56.25, 112.5, 225.0, 450.0, 900.0])
+    assert wander_at(scales, v, n_bar).tolist() == pytest.approx([0.05, math.sqrt(6.0 / 450.0)])
+    assert wander_at(scales[:3], v[:3], n_bar[:3]).tolist() == [0.0, 0.0]
+    assert wander_at(scales[:0], v[:0], n_bar[:0]).tolist() == [0.0, 0.0]
 
 
 def test_a_segment_shrinks_to_its_model() -> None:
