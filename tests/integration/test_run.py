@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from pathlib import Path
 from urllib.request import urlopen
 
+from aiokafka import AIOKafkaProducer
 from brokers import Kafka, Process, eventually, free_port, promtool_check_metrics
 
-from tests.histories import write_reference
+from tests.histories import START, write_reference
 
 CONFIGURATION = """\
 kafka:
@@ -49,7 +52,10 @@ def test_it_puts_the_file_in_force_counts_and_refuses_another_file(
     assert worker.code == 0, worker.tail()
     assert promtool_check_metrics(metrics) == ""
     assert 'tripline_events_dropped_total{reason="late",stage="profiling"} 0.0' in metrics
+    assert 'tripline_events_dropped_total{reason="over_limit",stage="monitoring"} 0.0' in metrics
     assert 'tripline_incidents_total{state="firing"} 0.0' in metrics
+    assert "tripline_delta_events_folded_total 0.0" in metrics
+    assert "tripline_marginals_folded_total 0.0" in metrics
 
     file.write_text(CONFIGURATION.format(**values, tolerance=0.2))
     other = tripline(tmp_path, "run", "--slot", "0")
@@ -60,6 +66,51 @@ def test_it_puts_the_file_in_force_counts_and_refuses_another_file(
     check = tripline(tmp_path, "topics", "check")
     eventually(lambda: not check.running, within=30)
     assert check.code == 0, check.tail()
+
+
+FOREIGN = """\
+start: earliest
+mapping:
+  features: {fields: {ts: meta.at, segment.device: user.device}, features: "in.*", constants: {feature_set: m}}
+"""
+
+
+def test_a_worker_reads_as_control_says_and_refuses_a_file_with_another_mapping(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """Foreign events are counted, three segment columns and all; the mapping is not the worker's own to choose."""
+    write_reference(tmp_path)
+    file, port = tmp_path / "tripline.yaml", free_port()
+    values = {"bootstrap": kafka.bootstrap, "prefix": prefix, "port": port, "tolerance": 0.1}
+    text = CONFIGURATION.replace("features: null", "features: {prefix}features")
+    text = text.replace("pane: 1h", "pane: 1h, segments: [country, plan, device]")
+    file.write_text(text.format(**values) + FOREIGN)
+    make = tripline(tmp_path, "topics", "create")
+    eventually(lambda: not make.running, within=30)
+    assert make.code == 0, make.tail()
+    asyncio.run(fill(kafka, f"{prefix}features", 200))
+
+    worker = tripline(tmp_path, "run", "--slot", "0")
+    counted = 'tripline_events_applied_total{stage="monitoring"} 200.0'
+    eventually(lambda: counted in page(port, "metrics") or not worker.running, within=60, what="200 events")
+    assert 'tripline_events_applied_total{stage="profiling"} 200.0' in page(port, "metrics")
+    worker.stop(within=8)
+    assert worker.code == 0, worker.tail()
+
+    file.write_text(file.read_text().replace("meta.at", "at"))
+    other = tripline(tmp_path, "run", "--slot", "0")
+    eventually(lambda: not other.running, within=30)
+    assert other.code == 2
+    assert "input features: what is appended from" in other.tail()
+
+
+async def fill(kafka: Kafka, topic: str, n: int) -> None:
+    """So many foreign events."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for i in range(n):
+            event = {"meta": {"at": START + i * 1000}, "in": {"age": 40, "country": "FR"}, "user": {"device": "tv"}}
+            await producer.send(topic, json.dumps(event).encode())
+        await producer.flush()
 
 
 def page(port: int, name: str) -> str:
