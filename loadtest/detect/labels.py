@@ -104,8 +104,12 @@ SCORE_NULLS: tuple[tuple[str, int, Callable[[np.random.Generator, int, int], Flo
 _QUICK = ("labels null iid", "labels null daily", "labels null pane shocks", "labels null clusters .5")
 
 
-def rows(*, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
-    """Honesty, then delays, of the charts of losses and of calibration."""
+def rows(part: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
+    """`honesty` or `delays` of the charts of losses and of calibration."""
+    if part == "delays":
+        yield from loss_delays(runs=200 if quick else 1000, seed=seed)
+        yield from score_delays(runs=40 if quick else 200, seed=seed)
+        return
     budgets = 13 if quick else 30
     for null in NULLS:
         if not quick or null.name in _QUICK:
@@ -113,8 +117,6 @@ def rows(*, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
             yield adaptive_row(null, budgets=budgets, seed=seed), []
     for name, number, shift in SCORE_NULLS[: 1 if quick else None]:
         yield score_row(name, number, shift, budgets=budgets, seed=seed)
-    yield from loss_delays(runs=200 if quick else 1000, seed=seed)
-    yield from score_delays(runs=40 if quick else 200, seed=seed)
 
 
 def loss_row(null: LabelNull, *, budgets: int, seed: int) -> tuple[Row, list[Row]]:

@@ -42,14 +42,14 @@ _RUNS, _NULL = 10, 20
 _QUICK_MS = 3_000.0
 
 
-def chart_rows(*, arls: tuple[int, ...], quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
-    """Rows of ours and of the oracle, each with its bars."""
+def chart_rows(kind: str, *, arls: tuple[int, ...], quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
+    """Rows of ours and of the oracle on streams of one kind, each with its bars."""
     known = match.read()
     rates: dict[str, Rate] = {}
     for arl in arls:
         for change in match.MATCHED:
             for chart in CHARTS:
-                if change.kind not in chart.kinds or (quick and chart.name in QUICK_LACKS):
+                if change.kind != kind or kind not in chart.kinds or (quick and chart.name in QUICK_LACKS):
                     continue
                 if not chart.ours and change.name == "scores alone":
                     continue
@@ -57,7 +57,7 @@ def chart_rows(*, arls: tuple[int, ...], quick: bool, seed: int) -> Iterator[tup
                 yield _chart_row(change, arl, chart=chart, place=place, rates=rates, quick=quick, seed=seed)
                 if chart.theory and arl == max(arls):
                     yield _theory_row(change, arl, chart, rates=rates, quick=quick, seed=seed), []
-            if change.kind == "bernoulli" and arl == max(arls):
+            if change.kind == kind == "bernoulli" and arl == max(arls):
                 yield _grid_row(change, arl, rates=rates, quick=quick, seed=seed), []
 
 

@@ -145,13 +145,13 @@ def knob_for(
     """
     low, high = float(np.log(peer.low)), float(np.log(peer.high))
     if beyond is not None and peer.rising:
-        low, high = float(np.log(beyond)) - 5.0, float(np.log(beyond))
+        low, high = float(np.log(beyond)) - 3.0, float(np.log(beyond))
     elif beyond is not None:
-        low, high = float(np.log(beyond)), float(np.log(beyond)) + 2.0
+        low, high = float(np.log(beyond)), float(np.log(beyond)) + 1.5
     rough: list[tuple[float, float]] = []
-    for _ in range(9 if beyond is None else 6):
+    for _ in range(9 if beyond is None else 5):
         at = (low + high) / 2
-        off = _off(ask(float(np.exp(at)), 12), arl)
+        off = _off(ask(float(np.exp(at)), 10), arl)
         rough.append((at, off))
         # A rare alarm is a run length above the wanted one.
         low, high = (low, at) if (off < 0) == peer.rising else (at, high)
@@ -164,7 +164,7 @@ def knob_for(
         fine.append((at, off))
         if best is None or abs(off) < abs(best[0]):
             best = (off, at, found)
-        if abs(off) < 0.1:
+        if abs(off) < 0.12:
             break
         at = float(np.clip(_next(fine, near[:4]), np.log(peer.low), np.log(peer.high)))
     assert best is not None

@@ -10,14 +10,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from loadtest.detect import coverage, labels, matched, stress
 from loadtest.detect.cost import costs
-from loadtest.detect.honesty import delay_row, null_row
+from loadtest.detect.honesty import by_name, delay_row, null_row
 from loadtest.detect.peers import Peers, open_peers
 from loadtest.detect.public import PublicRows
 from loadtest.detect.rows import Row
@@ -45,7 +47,7 @@ QUICK_DELAYS = ("null iid", "null ar .6", "null real")
 WIDE_NULLS = ("null iid", "null clusters .5", "null real")
 DENSE_NULLS = ("null ar .6", "null clusters .5", "null real")
 
-Part = Iterator[tuple[Row, list[Row]]]
+Task: TypeAlias = tuple[str, str, int, int]
 
 
 def bench(
@@ -56,9 +58,11 @@ def bench(
     only: Iterable[str] = (),
     peers: Path | None = None,
     root: Path = ROOT,
+    jobs: int = 0,
 ) -> dict[str, Any]:
     """Run everything, or `only` some groups; say(line) while it goes. peers: their environment, see `open_peers`.
 
+    jobs: processes of ours, by default one per core; the peers' is one more. Figures do not depend on it.
     `ConfigurationError` for a group that there is not, and for a `peers` that is none.
     """
     wanted = tuple(only) or tuple(GROUPS)
@@ -66,22 +70,26 @@ def bench(
     if unknown:
         raise ConfigurationError(f"--only: there is no group {unknown[0]!r}, but {', '.join(GROUPS)}")
     started = time.monotonic()
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[Row]] = {name: [] for name in GROUPS if name in wanted}
     bars: list[Row] = []
     needed = bool({"matched", "public"} & set(wanted))
     with open_peers(peers, root=root, say=say) if needed else Peers(None, "not asked") as others:
         versions = others.versions()
-        for name, part in _parts(wanted, others, quick=quick, seed=seed):
-            for row, found in part:
-                rows.setdefault(name, []).append(row)
-                bars += found
-                say(line(row))
+        arls = (100_000,) if quick else (10_000, 100_000)
+        public = PublicRows(others, quick=quick, seed=seed) if "public" in wanted else None
+        theirs = matched.PeerRows(others, arls=arls, quick=quick, seed=seed) if "matched" in wanted else None
+        for name, found in _ours(tasks(wanted, quick=quick), quick=quick, seed=seed, jobs=jobs or os.cpu_count() or 1):
+            _take(found, rows[name], bars, say)
+        if public is not None:
+            _take(public.rows(), rows["public"], bars, say)
+        if theirs is not None:
+            _take(theirs.rows(), rows["matched"], bars, say)
     spent, more = costs(largest=4096 if quick else 65_536) if "cost" in wanted else ([], [])
     return {
-        "rows": [row for name in GROUPS for row in rows.get(name, [])],
+        "rows": [row for found in rows.values() for row in found],
         "bars": [*bars, *more],
         "cost": spent,
-        "groups": {name: len(rows.get(name, [])) for name in GROUPS if name in wanted},
+        "groups": {name: len(found) for name, found in rows.items()},
         "quick": quick,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
@@ -89,49 +97,62 @@ def bench(
     }
 
 
-def _parts(wanted: tuple[str, ...], peers: Peers, *, quick: bool, seed: int) -> Iterator[tuple[str, Part]]:
-    """Groups that are asked for. The peers are asked first and answer beside the others; they are read last."""
-    arls = (100_000,) if quick else (10_000, 100_000)
-    public = PublicRows(peers, quick=quick, seed=seed) if "public" in wanted else None
-    others = matched.PeerRows(peers, arls=arls, quick=quick, seed=seed) if "matched" in wanted else None
-    if "matched" in wanted:
-        yield "matched", matched.chart_rows(arls=arls, quick=quick, seed=seed)
-    if "honesty" in wanted:
-        yield "honesty", _honesty(quick=quick, seed=seed)
-    if "labels" in wanted:
-        yield "labels", labels.rows(quick=quick, seed=seed)
-    if "delay" in wanted:
-        yield "delay", _delays(quick=quick, seed=seed)
-    if "stress" in wanted:
-        yield "stress", stress.rows(quick=quick, seed=seed)
-    if "coverage" in wanted:
-        yield "coverage", coverage.rows(quick=quick, seed=seed)
-    if public is not None:
-        yield "public", public.rows()
-    if others is not None:
-        yield "matched", others.rows()
-
-
-def _honesty(*, quick: bool, seed: int) -> Part:
+def tasks(wanted: Iterable[str], *, quick: bool) -> list[Task]:
+    """What ours has to do, in the order of the table: (group, what, events a pane, monitors)."""
+    out: list[Task] = [("matched", kind, 0, 0) for kind in ("bernoulli", "normal", "calibration")]
     for null in NULLS:
-        if quick and null.name not in QUICK_NULLS:
-            continue
-        row, bar = null_row(null, n=50, monitors=1, budgets=13 if quick else 30, seed=seed)
-        yield row, [bar]
-        if not quick and null.name in DENSE_NULLS:
-            row, bar = null_row(null, n=1000, monitors=1, budgets=30, seed=seed)
-            yield row, [bar]
-        if not quick and null.name in WIDE_NULLS:
-            row, bar = null_row(null, n=50, monitors=30, budgets=30, seed=seed)
-            yield row, [bar]
-
-
-def _delays(*, quick: bool, seed: int) -> Part:
+        if not quick or null.name in QUICK_NULLS:
+            out.append(("honesty", null.name, 50, 1))
+            out += [("honesty", null.name, 1000, 1)] if not quick and null.name in DENSE_NULLS else []
+            out += [("honesty", null.name, 50, 30)] if not quick and null.name in WIDE_NULLS else []
+    out += [("labels", part, 0, 0) for part in ("honesty", "delays")]
     for null in NULLS:
-        if null.levels or null.shift or (quick and null.name not in QUICK_DELAYS):
-            continue
-        row, judged = delay_row(null, n=50, runs=20 if quick else 40, seed=seed)
-        yield row, [judged] if judged else []
+        if not (null.levels or null.shift) and (not quick or null.name in QUICK_DELAYS):
+            out.append(("delay", null.name, 50, 1))
+    out += [("stress", part, 0, 0) for part in ("accidents", "references", *(() if quick else ("shocks",)))]
+    out += [("coverage", part, 0, 0) for part in ("found", "visible")]
+    return [task for task in out if task[0] in set(wanted)]
+
+
+def done(task: Task, quick: bool, seed: int) -> list[tuple[Row, list[Row]]]:
+    """Rows of one task, each with its bars."""
+    group, what, n, monitors = task
+    if group == "matched":
+        arls = (100_000,) if quick else (10_000, 100_000)
+        return list(matched.chart_rows(what, arls=arls, quick=quick, seed=seed))
+    if group == "honesty":
+        row, bar = null_row(by_name(what), n=n, monitors=monitors, budgets=13 if quick else 30, seed=seed)
+        return [(row, [bar])]
+    if group == "delay":
+        row, judged = delay_row(by_name(what), n=n, runs=20 if quick else 40, seed=seed)
+        return [(row, [judged] if judged else [])]
+    parts: dict[str, Callable[..., Iterator[tuple[Row, list[Row]]]]] = {
+        "labels": labels.rows, "stress": stress.rows, "coverage": coverage.rows,
+    }  # fmt: skip
+    return list(parts[group](what, quick=quick, seed=seed))
+
+
+def _ours(
+    todo: list[Task], *, quick: bool, seed: int, jobs: int
+) -> Iterator[tuple[str, list[tuple[Row, list[Row]]]]]:
+    """Tasks in their order, as many at once as there are jobs."""
+    if jobs == 1:
+        yield from ((task[0], done(task, quick, seed)) for task in todo)
+        return
+    # Each process does one thing at a time; numpy's own threads would only be in the way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        begun = [(task[0], pool.submit(done, task, quick, seed)) for task in todo]
+        yield from ((group, asked.result()) for group, asked in begun)
+
+
+def _take(
+    found: Iterable[tuple[Row, list[Row]]], rows: list[Row], bars: list[Row], say: Callable[[str], None]
+) -> None:
+    for row, judged in found:
+        rows.append(row)
+        bars += judged
+        say(line(row))
 
 
 def line(row: Row) -> str:

@@ -352,13 +352,14 @@ def triggers_reject(trigger: Trigger, *, config: Config = DEFAULT, by: By = "", 
 def bench_throughput(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run.")] = False,
+    outcomes: Annotated[bool, typer.Option("--outcomes", help="Also with an outcome per prediction.")] = False,
     json: JsonFile = None,
     bootstrap: Bootstrap = None,
 ) -> None:
     """Events per second and core of the whole worker, on a real broker."""
     from streamer.commands.bench import throughput
 
-    throughput(quick=quick, file=json, bootstrap=bootstrap)
+    throughput(quick=quick, file=json, bootstrap=bootstrap, outcomes=outcomes)
 
 
 @bench_app.command("latency")
@@ -377,11 +378,13 @@ def bench_detect(
     seed: Annotated[int, typer.Option(help="Another set of streams.")] = 0,
     only: Annotated[str, typer.Option(help="Groups, with commas: matched,honesty,labels,delay,stress,…")] = "",
     peers: Annotated[Path | None, typer.Option(help="Environment of the competitors, by default .venv-peers.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, by default one per core.", min=0)] = 0,
     strict_bars: Annotated[bool, typer.Option("--strict-bars", help="Exit 1 when a bar is missed.")] = False,
 ) -> None:
     """False alarms, delays and cost of the detectors, beside river's and frouros'; from a checkout."""
     from streamer.commands.bench_detect import detect
 
     groups = [name.strip() for name in only.split(",") if name.strip()]
-    if not detect(quick=quick, file=json, seed=seed, only=groups, peers=peers) and strict_bars:
+    met = detect(quick=quick, file=json, seed=seed, only=groups, peers=peers, jobs=jobs)
+    if strict_bars and not met:
         raise typer.Exit(1)

@@ -24,12 +24,14 @@ def detect(
     seed: int = 0,
     only: Sequence[str] = (),
     peers: Path | None = None,
+    jobs: int = 0,
     root: Path = ROOT,
 ) -> bool:
     """Run the benchmark; JSON into `file` (`-`: printed), a Markdown table into `loadtest/results`.
 
     only: groups, by default all; their table goes into `loadtest/out` then. peers: where the competitors are installed,
-    by default `.venv-peers`, which is made where it lacks. The answer says whether every bar is met.
+    by default `.venv-peers`, which is made where it lacks. jobs: processes of ours, by default one per core.
+    The answer says whether every bar is met.
     `ConfigurationError` when `root` is not a checkout, and for a group or an environment that there is not.
     """
     folder = root / "loadtest" / "detect"
@@ -49,6 +51,7 @@ def detect(
         seed=seed,
         only=only,
         peers=peers,
+        jobs=jobs,
         root=root,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )

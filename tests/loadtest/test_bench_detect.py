@@ -155,7 +155,7 @@ def test_the_visible_change_is_where_nine_of_ten_days_show_it() -> None:
 def test_rows_have_the_keys_that_are_promised_and_the_table_says_what_missed() -> None:
     row, missed = honesty.null_row(NULLS[0], n=2, monitors=1, budgets=1, seed=0)
     assert set(row) == KEYS
-    absent = next(found for found, _ in matched.chart_rows(arls=(77,), quick=True, seed=0))
+    absent = next(found for found, _ in matched.chart_rows("bernoulli", arls=(77,), quick=True, seed=0))
     assert set(absent) == KEYS
     assert absent["setting"].startswith("n/a (")
     bars = [missed, bar("power", 0.7, 0.5, least=True)]
