@@ -8,7 +8,7 @@ another day's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +23,7 @@ from detectors.outcome_scopes import outcome_share
 from detectors.references import Reference
 from detectors.resolve import Watches
 from detectors.states import ScopeState
+from detectors.trailing import Trailing
 from detectors.week import Own, Week
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
@@ -42,8 +43,9 @@ class Scope:
     notes (views × monitored,): what a reader must know of a monitor, "" for nothing. budget: A in panes; prior (M,):
     the monitors' shares v; paging (M,): may alarm. main, upward: see `main_directions`; main_deff (M,).
     limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week. odd: the layout's calendar.
-    provisional: why it may not page, "" when it may. own: what the stream's own first week taught. derived: the scope
-    that such a lesson makes of this one, kept.
+    provisional: why it may not page, "" when it may. own: what the stream's own first week taught. offset (D,): what
+    today's means stand off the profile, of a layout that compares with other days. derived: the scope that a lesson
+    makes of this one, kept.
     """
 
     layout: Layout
@@ -66,6 +68,7 @@ class Scope:
     odd: OddDays
     provisional: str
     own: Own | None
+    offset: Floats | None = None
     derived: dict[bytes, Scope] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,6 +91,12 @@ class Scope:
             found = self.derived[own.raw] = build_scope(self.reference, self.layout, own)
         return found
 
+    def trailing(self) -> Trailing | None:
+        """Sums of days, none yet, of a layout that compares with them."""
+        if not self.layout.compare_days:
+            return None
+        return Trailing.start(monitors=self.bets.monitors, directions=int(self.bets.direction_monitor.size))
+
     def start(self) -> ScopeState:
         """State before the first pane."""
         size, views = self.bets.monitors, len(self.views)
@@ -107,6 +116,7 @@ class Scope:
             expected=((0, 0),) * len(self.expected),
             week=Week.start(self.bets, pane_ms=self.layout.pane_ms) if self.learns else None,
             own=self.own,
+            trailing=self.trailing(),
         )
         return with_visible(self, state)
 
@@ -118,7 +128,23 @@ class Scope:
         found = weights[0] * rows[0]
         for weight, row in zip(weights[1:], rows[1:], strict=True):
             found = found + weight * row
+        if self.offset is not None:
+            found = found + self.offset
+        if self.offset is not None or self.own is not None:
+            # A season about another mean may leave what a mean of phi can be, and a bet its domain.
+            found = np.clip(found, *self.bounds)
         return np.asarray(np.rint(np.ldexp(found, 20)) * 2.0**-20)
+
+    @cached_property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Least and largest value of each direction. (D,) twice."""
+        phis = [one.phi for one in self.monitors.learned]
+        least = np.concatenate([phi.min(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
+        return least, np.concatenate([phi.max(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
+
+    def day(self, start: int) -> int:
+        """Local day of a pane in the layout's zone, days since 1970."""
+        return int(seasonality.local_ms(np.array([start]), timezone=self.layout.timezone)[0]) // DAY_MS
 
     def local(self, start: int) -> int:
         """Local time, ms, on the clock of the reference's profile."""

@@ -286,7 +286,10 @@ def _join(
         new = [(direction, size) for direction, size in pair.items() if direction not in watches.direction]
         sizes |= dict(new[: max(0, WATCHED - watched)])
     directions = np.array(list(sizes), dtype=np.int64)
-    least = scope.bets.epsilon[directions]
+    least, moved = scope.bets.epsilon[directions], np.abs(np.array(list(sizes.values()), dtype=float))
+    if scope.layout.compare_days:
+        # What it is compared with comes after it: half way there the rest would alarm anew, so all but the tolerance.
+        least, moved = 2.0 * least, moved / 2.0
     member = state.member.copy()
     member[monitors] = True
     return state._replace(
@@ -296,7 +299,7 @@ def _join(
         watches=resolve.watch(
             watches,
             directions=directions,
-            sizes=np.maximum(np.abs(np.array(list(sizes.values()), dtype=float)), least),
+            sizes=np.maximum(moved, least),
             restart=watches.direction[np.isin(owner[watches.direction], monitors)],
         ),
         trails=_followed(scope, state.trails, new_members),

@@ -68,6 +68,12 @@ def watch(watches: Watches, *, directions: Ints, sizes: Floats, restart: Ints) -
     )
 
 
+def recent(watches: Watches) -> Floats:
+    """Mean of each watched direction over its newest blocks, a quarter of what a window holds. (K,)."""
+    sums = watches.ring[:, : PARTS // 4].sum(axis=1)
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1.0))
+
+
 def drop(watches: Watches, directions: Ints) -> Watches:
     """Watches without the given directions."""
     keep = ~np.isin(watches.direction, directions)

@@ -24,6 +24,7 @@ from detectors.charts import tempered
 from detectors.frames import Scope, build_scope, with_visible
 from detectors.monitors import DAY_MS
 from detectors.odd_days import OFF
+from detectors.resolve import Watches, recent
 from detectors.results import (
     DRIFT,
     OK,
@@ -54,6 +55,7 @@ __all__ = [
     "ScopeResult",
     "ScopeState",
     "build_scope",
+    "compared",
     "in_force",
     "load_state",
     "quiet_panes",
@@ -87,13 +89,16 @@ def update(
     state = _today(scope, state, start=start, rows=counts[:, 0])
     end, pane = start + layout.pane_ms, _number(scope, state, start)
     flat = np.concatenate((counts.ravel(), _ZERO))
-    charts, tick = tempered.tick(scope.bets, state.charts, flat=flat, mu=scope.mu(start), pane=pane)
+    scope, state, doubt = compared(scope, state, start=start, flat=flat)
+    charts, tick = tempered.tick(scope.bets, state.charts, flat=flat, mu=scope.mu(start), pane=pane, doubt=doubt)
     ruled = rules.judge_shares(scope.monitors.rules, state.carried, flat=flat, n=tick.n)
     state = state._replace(charts=charts, carried=ruled.carried, last_rows=end)
-    if state.week is not None:
-        state = state._replace(week=state.week.add(start, rows=tick.n, shift=tick.shift))
+    state = _kept(scope, state, tick, start=start)
+    watched = state.watches
     state, hard, bad = incident.judge_rules(scope, state, ruled, start=start, counts=counts, extremes=extremes)
     state, verdict = incident.decide(scope, state, tick, hard=hard, bad=bad, start=start, pane=pane)
+    if scope.offset is not None:
+        state, verdict = _followed(scope, state, verdict, watched)
     result = _result(scope, state, start=start, end=end, n=tick.n, value=tick.value, verdict=verdict)
     return state, result if lesson is None else lesson.before(result)
 
@@ -149,6 +154,57 @@ def in_force(scope: Scope, state: ScopeState) -> Scope:
     return scope.taught(state.own)
 
 
+def compared(scope: Scope, state: ScopeState, *, start: int, flat: Ints) -> tuple[Scope, ScopeState, Floats | None]:
+    """The scope in force with the means that this pane is compared with, and the doubt (M,) about them.
+
+    A layout that compares with its reference alone: the scope in force, no doubt.
+    """
+    scope, trailing, layout = in_force(scope, state), state.trailing, scope.layout
+    if trailing is None or not scope.bets.monitors:
+        return scope, state, None
+    trailing = trailing.on(scope.day(start), days=layout.compare_days, lag=layout.compare_lag)
+    moved = trailing.moved(scope.bets.direction_monitor, days=layout.compare_days, lag=layout.compare_lag)
+    n = np.add.reduceat(flat, scope.bets.edges)[::2]
+    return replace(scope, offset=moved.offset), state._replace(trailing=trailing), trailing.doubt(moved, n)
+
+
+def _kept(scope: Scope, state: ScopeState, tick: tempered.Tick, *, start: int) -> ScopeState:
+    """What is kept of a pane for the stream's own mean: sums about the reference's profile."""
+    shift = tick.shift
+    if scope.offset is not None and state.trailing is not None:
+        profile = replace(scope, offset=None).mu(start)
+        shift = shift + tick.n[scope.bets.direction_monitor] * (scope.mu(start) - profile)
+        state = state._replace(trailing=state.trailing.add(n=tick.n, shift=shift))
+    if state.week is not None:
+        state = state._replace(week=state.week.add(start, rows=tick.n, shift=shift))
+    return state
+
+
+def _followed(
+    scope: Scope, state: ScopeState, verdict: incident.Decision, before: Watches
+) -> tuple[ScopeState, incident.Decision]:
+    """Members that cleared because what they are compared with has come after them say so. before: their watches."""
+    trailing, offset = state.trailing, scope.offset
+    assert trailing is not None
+    assert offset is not None
+    owner = scope.bets.direction_monitor
+    followed = {
+        divmod(int(owner[direction]), len(scope.monitored))
+        for direction, size, mean in zip(
+            before.direction.tolist(), before.size.tolist(), recent(before).tolist(), strict=True
+        )
+        if trailing.followed(direction, size=size, mean=mean, offset=offset)
+    }
+    cleared = tuple(
+        one._replace(reason=Reason.BECAME_REFERENCE)
+        if one.reason is Reason.BELOW_CLEAR_LIMIT and (one.view, one.feature) in followed
+        else one
+        for one in verdict.cleared
+    )
+    state = state._replace(trailing=trailing.watching(state.watches.direction, offset))
+    return state, replace(verdict, cleared=cleared)
+
+
 class _Lesson(NamedTuple):
     """What the end of a week did before the pane that follows it."""
 
@@ -197,6 +253,7 @@ def _learn(scope: Scope, state: ScopeState, *, start: int) -> tuple[Scope, Scope
         begun=start,
         week=None,
         own=found.own,
+        trailing=fresh.trailing,
     )
     return taught, with_visible(taught, state), _Lesson(found.words, cleared, resolved)
 

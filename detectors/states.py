@@ -18,6 +18,9 @@ from detectors.charts.bets import Bets
 from detectors.charts.tempered import PASSAGES, Charts
 from detectors.resolve import BLOCKS, Watches
 from detectors.shapes import Trails
+from detectors.trailing import Trailing
+from detectors.trailing import load as load_trailing
+from detectors.trailing import save as save_trailing
 from detectors.week import Own, Week, load_week
 from detectors.week import save as save_week
 from schemas.errors import FormatError
@@ -55,6 +58,7 @@ class ScopeState(NamedTuple):
     visible, visible_panes (V × F,): follow from those; not saved, nor are the blocks, which follow from the scope.
     trails: how the members' changes have gone on since their first alarms. week: what a scope that learns from its own
     first week has kept so far; own: what it has learned; the scope that it then makes is in force (`scopes.in_force`).
+    trailing: sums of the last days, of a layout that compares with them.
     """
 
     charts: Charts
@@ -79,6 +83,7 @@ class ScopeState(NamedTuple):
     trails: Trails = Trails.none()
     week: Week | None = None
     own: Own | None = None
+    trailing: Trailing | None = None
 
 
 def blocks_of(bets: Bets) -> tuple[Block, ...]:
@@ -97,7 +102,7 @@ def save_state(state: ScopeState) -> dict[str, bytes]:
     """Blocks of at most 256 monitors, keys "scope", "0", "1", …; equal states give equal bytes."""
     head = _Head(
         # A state that uses nothing new is what an older worker reads.
-        format=STATE_FORMAT if state.week is not None or state.own is not None else 1,
+        format=1 if state.week is None and state.own is None and state.trailing is None else STATE_FORMAT,
         blocks=state.blocks,
         open=state.open,
         opened_at=state.opened_at,
@@ -115,7 +120,7 @@ def save_state(state: ScopeState) -> dict[str, bytes]:
     saved = {HEAD: _encoder.encode(head)}
     for number, block in enumerate(state.blocks):
         saved[str(number)] = _encoder.encode(_pack(state, block))
-    return {**saved, **save_week(state.week, state.own)}
+    return {**saved, **save_week(state.week, state.own), **save_trailing(state.trailing)}
 
 
 def load_state(fresh: ScopeState, blocks: dict[str, bytes]) -> ScopeState:
@@ -176,6 +181,7 @@ def load_state(fresh: ScopeState, blocks: dict[str, bytes]) -> ScopeState:
         ),
         week=None if fresh.week is None else load_week(fresh.week, blocks),
         own=fresh.own,
+        trailing=None if fresh.trailing is None else load_trailing(fresh.trailing, blocks),
     )
 
 

@@ -31,6 +31,8 @@ from streamer.config_conditions import DRIFT, Expression, Group, Line, When, mis
 from streamer.config_fields import (
     Beside,
     ClassName,
+    Compare,
+    Compared,
     Date,
     DayWord,
     Duration,
@@ -300,6 +302,9 @@ class Model(Section):
     )
     tolerance: Annotated[Number, Field(ge=0, le=5)] = Field(default=0.1, description="Reference sd that do not matter.")
     strict: Flag = False
+    compare: Compare = Field(
+        default=Compared(0, 0), description="The reference, or the stream's own last days: only the means move."
+    )
     calendar: dict[Date, DayWord] = Field(
         default={}, description="Dates that go like another day, or are off: shown, not judged."
     )

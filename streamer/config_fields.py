@@ -6,13 +6,25 @@ import datetime
 import re
 import zoneinfo
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, WithJsonSchema
 
 from detectors.rows import level_text
 from streamer import spans
+
+
+class Compared(NamedTuple):
+    """What a model's means are compared with: `days` local days that end `lag` whole days before today; 0: none."""
+
+    days: int
+    lag: int
+
+
+_COMPARED = {"reference": Compared(0, 0), "yesterday": Compared(1, 0), "last week": Compared(1, 6)}
+#: A day lies between, so that a change has a day to show before it is compared with itself.
+_TRAILING = re.compile(r"trailing (\d{1,2})d")
 
 
 def off_or(text: object) -> int | None:
@@ -98,6 +110,17 @@ def _date(text: str) -> str:
     return text
 
 
+def _compared(text: object) -> Compared:
+    """Days that are compared with, and how many whole days lie between them and today."""
+    words = text.strip() if isinstance(text, str) else ""
+    if words in _COMPARED:
+        return _COMPARED[words]
+    match = _TRAILING.fullmatch(words)
+    if match is None or not 2 <= int(match[1]) <= 60:
+        raise ValueError("must be reference, yesterday, last week, or trailing 2d to trailing 60d")
+    return Compared(int(match[1]), 1)
+
+
 Int: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict()]
 Flag: TypeAlias = Annotated[bool, Strict()]
@@ -122,6 +145,17 @@ FalseAlarms: TypeAlias = Annotated[
     spans.Budget,
     BeforeValidator(spans.budget),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ +per +\S+$", "examples": ["1 per 30d"]}),
+]
+Compare: TypeAlias = Annotated[
+    Compared,
+    BeforeValidator(_compared),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(reference|yesterday|last week|trailing [0-9]{1,2}d)$",
+            "examples": ["reference", "trailing 7d", "yesterday", "last week"],
+        }
+    ),
 ]
 Instant: TypeAlias = Annotated[
     int, BeforeValidator(spans.instant), WithJsonSchema({"type": "string", "examples": ["2025-01-31T14:00:00Z"]})

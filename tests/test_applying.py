@@ -58,6 +58,15 @@ def test_a_layout_says_what_the_file_says(tmp_path: Path) -> None:
     assert (layout.views, layout.monitored, layout.monitors) == ((View(),), ("age", "country"), 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "days", "lag"),
+    [("", 0, 0), ("compare: yesterday", 1, 0), ("compare: last week", 1, 6), ("compare: trailing 14d", 14, 1)],
+)
+def test_what_it_is_compared_with_is_part_of_the_layout(tmp_path: Path, text: str, days: int, lag: int) -> None:
+    layout = layout_of(tmp_path, f"    {text}\n")
+    assert (layout.compare_days, layout.compare_lag) == (days, lag)
+
+
 def test_a_calendar_and_weights_are_part_of_the_layout(tmp_path: Path) -> None:
     layout = layout_of(tmp_path, "    calendar: {2025-12-26: off, 2025-12-25: sunday}\n    weights: {age: 2}\n")
     assert list(layout.calendar.items()) == [("2025-12-25", "sunday"), ("2025-12-26", "off")]

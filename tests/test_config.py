@@ -74,6 +74,8 @@ def test_every_error_is_found_at_once_with_its_line() -> None:
         ("false_alarms: once", "4: models.m.false_alarms: must be a budget such as `1 per 30d`, got 'once'"),
         ("false_alarms: 0 per 30d", "4: models.m.false_alarms: must allow more than 0 alarms"),
         ("pane: 10ms", "4: models.m.pane: must be at least 1s, got '10ms'"),
+        ("compare: trailing 1d", "4: models.m.compare: must be reference, yesterday, last week, or trailing 2d to"),
+        ("compare: tomorrow", "4: models.m.compare: must be reference, yesterday, last week, or trailing 2d to"),
         ("calendar: {2025-2-1: sunday}", "4: models.m.calendar.2025-2-1: must be a date such as 2025-12-25"),
         ("calendar: {2025-02-01: son}", "4: models.m.calendar.2025-02-01: must be monday, tuesday,"),
         ("weights: {age: 0}", "4: models.m.weights.age: must be more than 0, got 0"),

@@ -136,7 +136,9 @@ class Judge(msgspec.Struct):
             told = told or bool(found)
         # Features and outcomes are members of one incident: it is over with the last of both.
         if result.resolved and not any(member.firing and member.of_outcomes for member in episode.members):
-            self.end(Reason.ALL_MEMBERS_RESOLVED, at=result.end)
+            followed = all(cleared.reason is Reason.BECAME_REFERENCE for cleared in result.cleared)
+            reason = Reason.BECAME_REFERENCE if followed and result.cleared else Reason.ALL_MEMBERS_RESOLVED
+            self.end(reason, at=result.end)
             return False
         return told
 
