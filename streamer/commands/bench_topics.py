@@ -39,15 +39,21 @@ class Site:
         """Topic of the predictions."""
         return f"{self.name}-predictions"
 
-    def create_input(self, partitions: int) -> None:
-        """The prediction topic, stamped by the broker."""
+    @property
+    def outcomes(self) -> str:
+        """Topic of the outcomes."""
+        return f"{self.name}-outcomes"
+
+    def create_input(self, partitions: int, *, topic: str = "") -> None:
+        """The prediction topic, or another input, stamped by the broker."""
         from confluent_kafka.admin import AdminClient, NewTopic
 
-        topic = NewTopic(self.input, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
+        name = topic or self.input
+        made = NewTopic(name, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
         client = AdminClient({"bootstrap.servers": self.bootstrap})
-        client.create_topics([topic])[self.input].result(SECONDS)
+        client.create_topics([made])[name].result(SECONDS)
 
-    def fill(self, events: Iterable[bytes], *, partitions: int) -> int:
+    def fill(self, events: Iterable[bytes], *, partitions: int, topic: str = "") -> int:
         """Write events to the partitions in turn; returns their bytes. Waits until the broker has them all."""
         from confluent_kafka import Producer
 
@@ -56,7 +62,7 @@ class Site:
         for i, event in enumerate(events):
             while True:
                 try:
-                    producer.produce(self.input, event, partition=i % partitions)
+                    producer.produce(topic or self.input, event, partition=i % partitions)
                     break
                 except BufferError:
                     producer.poll(0.1)

@@ -271,7 +271,8 @@ class Join:
     def restore(cls, position: JoinPosition, pairs: Iterable[tuple[bytes, bytes]], plans: Plans) -> Join:
         """The join as the changelog's pairs say; `ProtocolBroken` when a record or a row is not there."""
         join = cls(plans)
-        limit, join.pending = join.pending.limit, Pending(position.next - position.first, first=position.first)
+        limit, room = join.pending.limit, position.next - position.first
+        join.pending = Pending(room, first=position.first, room=room)
         waiting: dict[int, Waiting] = {}
         for number, chunk in decode_chunks(pairs, first=position.first_record, following=position.next_record):
             until_s, until_ms = 0, dict[str, int]()

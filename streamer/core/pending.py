@@ -75,7 +75,7 @@ class Rows(NamedTuple):
 
 
 class Pending:
-    """Rows numbered `first` up to `next`.
+    """Rows numbered `first` up to `next`; there is room for `room` of them from the start.
 
     >>> pending = Pending(limit=100)
     >>> two = np.array([7, 9], dtype=np.uint64)
@@ -88,17 +88,19 @@ class Pending:
     [1500]
     """
 
-    def __init__(self, limit: int, *, first: int = 0) -> None:
+    def __init__(self, limit: int, *, first: int = 0, room: int = 0) -> None:
         self.limit = limit
         self.first = self.next = first
         self.digest = 0
-        self._size = 4_096
+        self._size = max(4_096, room)
         self._columns: dict[str, npt.NDArray[Any]] = {
             name: np.zeros(self._size, dtype=kind) for name, kind in _ALWAYS.items()
         }
         self._ranks: npt.NDArray[np.int8] | None = None
         self._back = np.zeros(self._size, dtype=np.uint32)  # how far the one before it in its chain is; 0: none
-        self._heads = np.zeros(self._size, dtype=np.uint32)  # low bits of number + 1 of the latest in the chain
+        self._heads = np.zeros(
+            1 << max(12, (room // 2).bit_length()), dtype=np.uint32
+        )  # low bits of number + 1 of the latest in the chain
 
     def __len__(self) -> int:
         return self.next - self.first
