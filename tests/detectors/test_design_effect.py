@@ -88,7 +88,7 @@ def test_growth_at_one_pace_goes_on_where_blocks_are_few_and_settled_growth_does
     growing = np.minimum(2.0 ** np.arange(9.0), 32.0)[:, None]
     settled = (2.0 - 0.5 ** np.arange(9.0))[:, None]
     assert _followed(growing, blocks)[-1, 0] > 1.3 * 32.0
-    assert _followed(settled, blocks)[-1, 0] == pytest.approx(2.0, rel=0.05)
+    assert _followed(settled, blocks)[-1, 0] == pytest.approx(2.0, rel=0.2)
 
 
 def test_wandering_is_what_half_a_day_and_more_shows_beyond_the_hours() -> None:
