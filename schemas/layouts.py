@@ -6,11 +6,16 @@ Layouts travel on the compacted `control` topic; a pane's start chooses the layo
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 LAYOUT_FORMAT = 1
+
+#: Descriptive statistics on a pane's counts, see `detectors.catalogue`.
+Statistic: TypeAlias = Literal[
+    "psi", "jensen_shannon", "ks", "hellinger", "total_variation", "wasserstein", "chi2", "cramers_v", "l_infinity"
+]
 
 
 class View(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -57,6 +62,14 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     least: int = 0
 
 
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit on a descriptive statistic of one feature of the whole model: a rule, outside the budget."""
+
+    feature: str
+    statistic: Statistic
+    above: float
+
+
 class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When a retrain trigger is emitted: `condition` has held for `for_ms` of event time, once per incident.
 
@@ -76,6 +89,7 @@ class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what data can make grow; what exceeds them goes to `__other__` and is counted.
 
+    open_panes: panes of a model that may be open at once; events of further ones are dropped, `over_limit`.
     pending_rows: predictions of one partition that may wait for an outcome; further ones are not joined.
     """
 
@@ -94,7 +108,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: `predictions` (features and a score, label or value) or `features` (feature rows).
     reference: id of the reference; its features, bins and levels are the columns that are counted.
-    segments: at most two columns, crossed into cells; marginals: further columns, tables of their own.
+    segments: at most two columns, crossed into cells; marginals: further columns, each counted by itself and version.
     views: what is tested, the model first. monitored: names of the features that are tested, `score` and `label` too.
     monitors: M, the configured number of monitors (views × monitored, capacity included).
     false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
@@ -107,6 +121,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
     two classes; "": the one of `1`, `true`, `yes`, else the last in order.
     page_when: an incident is posted from the pane on at whose close it holds; None: from its opening.
+    statistics: reported beside PSI, Jensen–Shannon and KS; watch: limits on statistics.
     """
 
     model: str
@@ -148,6 +163,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     early_outcome_wait_ms: int = 600_000
     positive: str = ""
     page_when: Condition | None = None
+    statistics: tuple[Statistic, ...] = ()
+    watch: tuple[Watch, ...] = ()
     calendar: dict[str, str] = {}
     weights: dict[str, float] = {}
     compare_days: int = 0

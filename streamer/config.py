@@ -174,7 +174,9 @@ class LimitsSection(Section):
     versions: Annotated[Int, Field(ge=1)] = Limits().versions
     segment_values: Annotated[Int, Field(ge=1)] = Limits().segment_values
     tested_views: Annotated[Int, Field(ge=1, le=64)] = Limits().tested_views
-    open_panes: Annotated[Int, Field(ge=2)] = Limits().open_panes
+    open_panes: Annotated[Int, Field(ge=2)] = Field(
+        default=Limits().open_panes, description="Of a model at once; events of further ones are dropped as over_limit."
+    )
     event_bytes: Annotated[Int, Field(ge=1_000)] = Limits().event_bytes
     nesting: Annotated[Int, Field(ge=4, le=500)] = Limits().nesting
     string_length: Annotated[Int, Field(ge=1)] = Limits().string_length
