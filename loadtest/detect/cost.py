@@ -10,35 +10,53 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors.charts import tempered
+from detectors.charts import losses, tempered
 from detectors.charts.bets import Bets
-from loadtest.detect.fleet import Counter, Model, binned, flat_profile, known_normal, untempered
-from loadtest.detect.streams import CHANGES, seeded
+from loadtest.detect.fleet import (
+    KNOWN_ROWS,
+    Counter,
+    Model,
+    binned,
+    flat_profile,
+    known_levels,
+    known_normal,
+    untempered,
+)
+from loadtest.detect.streams import CHANGES, Change, seeded
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 SIZES, PANES = (1, 256, 4096), (1, 32, 256)
 NS_PER_EVENT, NS_PER_BET = 8.0, 25.0
 _NORMAL = next(change for change in CHANGES if change.kind == "normal")
+_BERNOULLI = next(change for change in CHANGES if change.kind == "bernoulli")
+_RATE = _BERNOULLI.before[0]
+
+#: The untempered charts of the matched comparison, by how many directions they bet on.
+CATEGORY, FEATURE, ERRORS = "untempered, a level on a rise", "untempered, a feature whole", "untempered, errors"
+SHIPPED = "section 2 whole"
 
 
 def costs(*, largest: int = 4096) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Costs by monitors and events a pane, and the bars. Counting is not in it: it does not depend on monitors."""
+    """Costs by monitors and events a pane, and the bars. Counting is not in it: it does not depend on monitors.
+
+    The untempered core is one direction, as in the matched comparison of Bernoulli streams: errors on both sides (six
+    bets), and a level on a rise (three). A feature whole, all eight directions of it (36 bets), stands beside them.
+    """
     found: list[dict[str, Any]] = []
     bars: list[dict[str, Any]] = []
-    spec, counts = known_normal()
     for monitors in (*SIZES, *((65_536,) if largest >= 65_536 else ())):
-        bets = untempered(spec, counts, replicates=monitors)
-        for n in PANES:
-            took = _tick_ns(bets, Counter(spec, monitors), n=n)
-            found.append(_cost("untempered core", monitors, n, took, bets))
-            if (monitors, n) == (4096, 32):
-                name = "untempered core, 4,096 monitors, panes of 32: ns per event and monitor"
-                bars.append(_bar(name, found[-1]["ns_per_event"], NS_PER_EVENT))
+        for what in (CATEGORY, ERRORS, FEATURE):
+            for n in PANES:
+                found.append(_errors(monitors, n) if what == ERRORS else _untempered(what, monitors, n))
+                if (monitors, n) == (4096, 32) and what != FEATURE:
+                    name = f"{what}, 4,096 monitors, panes of 32: ns per event and monitor"
+                    bars.append(_bar(name, found[-1]["ns_per_event"], NS_PER_EVENT))
     shipped = shipped_bets(4096)
     for n in PANES:
-        took = _tick_ns(shipped, Counter(spec, 4096), n=n)
-        found.append(_cost("section 2 whole", 4096, n, took, shipped))
+        width = int(shipped.edges[1] - shipped.edges[0])
+        took = _tick_ns(shipped, _narrow(_drawn(_NORMAL, 4096, n), width), monitors=4096)
+        found.append(_cost(SHIPPED, 4096, n, took, shipped))
         if n == 32:
             name = "section 2 whole, 4,096 monitors: ns per bet and pane"
             bars.append(_bar(name, found[-1]["ns_per_bet"], NS_PER_BET))
@@ -56,17 +74,51 @@ def shipped_bets(monitors: int) -> Bets:
     return Model.of(copies, features=monitors, budget=8640.0).bets
 
 
-def _tick_ns(bets: Bets, counter: Counter, *, n: int) -> float:
+def _untempered(what: str, monitors: int, n: int) -> dict[str, Any]:
+    """The row of a chart of section 2 at tolerance 0, κ = 1, against what is known."""
+    change, (spec, counts) = (_NORMAL, known_normal()) if what == FEATURE else (_BERNOULLI, known_levels(_RATE))
+    bets = untempered(spec, counts, replicates=monitors, upward=what == CATEGORY)
+    took = _tick_ns(bets, Counter(spec, monitors).flat(_drawn(change, monitors, n)), monitors=monitors)
+    return _cost(what, monitors, n, took, bets)
+
+
+def _errors(monitors: int, n: int) -> dict[str, Any]:
+    """The row of the chart of losses at tolerance 0, κ = 1, both sides."""
+    known = losses.LossReference.plain(float(KNOWN_ROWS), KNOWN_ROWS * _RATE)
+    plan = losses.build_losses(
+        [known] * monitors,
+        budget=1.0,
+        share=np.ones(monitors),
+        tolerance=np.zeros((2, monitors)),
+        strict=True,
+        tempered=False,
+        capped=False,
+    )
+    rows = np.full(monitors, n, dtype=np.int64)
+    sums = _drawn(_BERNOULLI, monitors, n).sum(axis=1).astype(np.int64) * losses.UNIT
+    charts = plan.start()
+    for pane in range(1, 4):
+        charts, _ = losses.tick(plan, charts, n=rows, sums=sums, pane=pane)
+    took = _best(lambda: losses.tick(plan, charts, n=rows, sums=sums, pane=4), at_least=_times(monitors))
+    arrays = [value for value in vars(charts).values() if isinstance(value, np.ndarray)]
+    return _row(ERRORS, monitors, n, took, bets=plan.start().r.size, size=sum(array.nbytes for array in arrays))
+
+
+def _drawn(change: Change, monitors: int, n: int) -> Floats:
+    return change.draw(seeded(change.name, 81_000), (monitors, n), changed=False)
+
+
+def _times(monitors: int) -> int:
+    return max(15, 2000 // monitors)
+
+
+def _tick_ns(bets: Bets, flat: npt.NDArray[np.int64], *, monitors: int) -> float:
     """The CPU time of one tick of all monitors, ns: the lower quartile, as others run on this machine too."""
-    values = _NORMAL.draw(seeded(_NORMAL.name, 81_000), (counter.replicates, n), changed=False)
-    width = int(bets.edges[1] - bets.edges[0])
-    flat = counter.flat(values) if width == counter.spec.width else _narrow(values, width)
     charts = tempered.Charts.start(bets.size)
     mu = flat_profile(bets)
     for pane in range(1, 4):
         charts, _ = tempered.tick(bets, charts, flat=flat, mu=mu, pane=pane)
-    times = max(7, 2000 // counter.replicates)
-    return _best(lambda: tempered.tick(bets, charts, flat=flat, mu=mu, pane=4), at_least=times)
+    return _best(lambda: tempered.tick(bets, charts, flat=flat, mu=mu, pane=4), at_least=_times(monitors))
 
 
 def _narrow(values: Floats, width: int) -> npt.NDArray[np.int64]:
@@ -87,14 +139,18 @@ def _best(work: Callable[[], object], *, at_least: int) -> float:
 def _cost(what: str, monitors: int, n: int, took: float, bets: Bets) -> dict[str, Any]:
     charts = tempered.Charts.start(bets.size)
     size = sum(getattr(charts, name).nbytes for name in tempered.Charts.__dataclass_fields__)
+    return _row(what, monitors, n, took, bets=bets.size, size=size)
+
+
+def _row(what: str, monitors: int, n: int, took: float, *, bets: int, size: int) -> dict[str, Any]:
     return {
         "what": what,
         "monitors": monitors,
         "events": n,
         "ns_per_event": round(took / monitors / n, 2),
         "ns_per_monitor": round(took / monitors, 1),
-        "ns_per_bet": round(took / bets.size, 2),
-        "bets": round(bets.size / monitors, 1),
+        "ns_per_bet": round(took / bets, 2),
+        "bets": round(bets / monitors, 1),
         "bytes_per_monitor": round(size / monitors),
     }
 
