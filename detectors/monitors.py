@@ -140,6 +140,7 @@ def visible_today(
         weight=np.where(live, bets.weight[at], 0.0),
         cap=bets.cap[at],
         kappa=kappa,
+        entering=np.minimum(bets.entry[at] * typical / kappa, 1.0),
         tolerance=bets.tolerance[at[:, 0]],
         deff=bets.deff[np.maximum(main, 0)],
         limit=limit,
