@@ -2,8 +2,9 @@
 
 With g the growth of a bet's log evidence per pane under a change δ, an alarm within a day needs `b` more than the r
 restarts of the day give, and what R rested at before it: `δ = ε + λ/2 + b·κ/(λ n_day)`, solved by iteration for each λ,
-least over λ, plus `1.28·√(deff/n_day)` so that nine changes of ten are seen. Where dependence makes the panes enter with
-`a < 1` (see `tempered`), a restart is worth a of one: b grows by −log a. Within 20 % of simulation, 25 % under clusters.
+least over λ, plus `1.28·√(deff/n_day)` so that nine changes of ten are seen. Where dependence makes the panes enter
+with `a < 1` (see `tempered`), a restart is worth a of one: b grows by −log a. Within 20 % of simulation, 25 % under
+clusters.
 """
 
 from __future__ import annotations
