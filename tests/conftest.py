@@ -16,6 +16,7 @@ REAL_PARTS = ("tests/integration/", "tests/faults/")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", default="4.3", help="version of Apache Kafka for the integration tests: 4.3 or 3.9")
+    parser.addoption("--outcome-rows", default="60000", help="predictions of the truth test of outcomes: 300000")
 
 
 def pytest_report_header() -> str:
