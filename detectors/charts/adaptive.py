@@ -19,14 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from detectors.charts import adaptive_limits
 from detectors.charts.losses import UNIT
 from detectors.charts.mixture import checked_shares
-from schemas.errors import ConfigurationError, FormatError
+from detectors.charts.saved import Framed, array_of, decoded, encoded
+from schemas.errors import ConfigurationError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -199,7 +199,7 @@ def reset(history: History, again: Bools) -> History:
 def save(history: History) -> bytes:
     """Bytes of a state; equal states give equal bytes."""
     arrays = (history.n, history.sums, history.seen)
-    return _encoder.encode(_Saved(STATE_FORMAT, history.spans, *(one.astype("<i8").tobytes() for one in arrays)))
+    return encoded(_Saved(STATE_FORMAT, history.spans, *(one.astype("<i8").tobytes() for one in arrays)))
 
 
 def load(plan: Adaptive, raw: bytes) -> History:
@@ -209,18 +209,15 @@ def load(plan: Adaptive, raw: bytes) -> History:
     >>> load(plan, save(plan.start())).spans
     ()
     """
-    try:
-        written = _format_decoder.decode(raw).format
-        if written > STATE_FORMAT:
-            raise FormatError(f"state of an adaptive chart of format {written}; this one reads up to {STATE_FORMAT}")
-        saved = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"state of an adaptive chart: {error}") from error
-    monitors, buckets = plan.ln_budget.size, len(saved.spans)
-    if (len(saved.n), len(saved.sums), len(saved.seen)) != (8 * buckets * monitors,) * 2 + (8 * monitors,):
-        raise FormatError(f"state of an adaptive chart: not of {monitors} monitors and {buckets} buckets")
-    n, sums = (np.frombuffer(one, "<i8").astype(np.int64).reshape(buckets, monitors) for one in (saved.n, saved.sums))
-    return History(spans=saved.spans, n=n, sums=sums, seen=np.frombuffer(saved.seen, "<i8").astype(np.int64))
+    saved = decoded(raw, _Saved, newest=STATE_FORMAT, what=_WHAT)
+    monitors = plan.ln_budget.size
+    shape, what = (len(saved.spans), monitors), f"{_WHAT} of {monitors} monitors"
+    return History(
+        spans=saved.spans,
+        n=array_of(saved.n, "<i8", shape, what=what),
+        sums=array_of(saved.sums, "<i8", shape, what=what),
+        seen=array_of(saved.seen, "<i8", (monitors,), what=what),
+    )
 
 
 def _append(history: History, n: Ints, sums: Ints) -> History:
@@ -240,18 +237,11 @@ def _merged(buckets: Ints, at: int) -> Ints:
     return np.concatenate((buckets[:at], buckets[at : at + 1] + buckets[at + 1 : at + 2], buckets[at + 2 :]))
 
 
-class _Format(msgspec.Struct, array_like=True):
-    format: int
-
-
-class _Saved(msgspec.Struct, array_like=True):
-    format: int
+class _Saved(Framed, array_like=True):
     spans: tuple[int, ...]
     n: bytes
     sums: bytes
     seen: bytes
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Saved)
-_format_decoder = msgspec.msgpack.Decoder(_Format)
+_WHAT = "an adaptive chart"

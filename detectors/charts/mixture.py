@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from detectors.charts.bets import CAP_FROM_BUDGET, LARGEST_STEP, RESTING_SHARE
+from detectors.charts.saved import Framed, array_of, decoded, encoded
 from detectors.charts.tempered import LARGEST_R
 from schemas.errors import ConfigurationError, FormatError
 
@@ -135,7 +135,7 @@ def reset(mixture: Mixture, again: Bools) -> Mixture:
 
 def save(mixture: Mixture) -> bytes:
     """Bytes of a state; equal states give equal bytes."""
-    return _encoder.encode(
+    return encoded(
         _Saved(
             STATE_FORMAT,
             mixture.sums.shape,
@@ -154,30 +154,19 @@ def load(fresh: Mixture, raw: bytes) -> Mixture:
     >>> load(begun, save(begun)).r.shape
     (3, 2)
     """
-    try:
-        written = _format_decoder.decode(raw).format
-        if written > STATE_FORMAT:
-            raise FormatError(f"state of a mixture of format {written}; this one reads up to {STATE_FORMAT}")
-        saved = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"state of a mixture: {error}") from error
+    saved = decoded(raw, _Saved, newest=STATE_FORMAT, what=_WHAT)
     if tuple(saved.shape) != fresh.sums.shape:
         raise FormatError(f"state of a mixture of shape {saved.shape}, not {fresh.sums.shape}")
     shape = fresh.r.shape
     return Mixture(
-        r=_array(saved.r, "<f8", shape).astype(np.float64),
-        twin=_array(saved.twin, "<f8", shape).astype(np.float64),
-        since=_array(saved.since, "<i8", shape).astype(np.int64),
-        sums=_array(saved.sums, "<f8", fresh.sums.shape).astype(np.float64),
+        r=array_of(saved.r, "<f8", shape, what=_WHAT),
+        twin=array_of(saved.twin, "<f8", shape, what=_WHAT),
+        since=array_of(saved.since, "<i8", shape, what=_WHAT),
+        sums=array_of(saved.sums, "<f8", fresh.sums.shape, what=_WHAT),
     )
 
 
-class _Format(msgspec.Struct, array_like=True):
-    format: int
-
-
-class _Saved(msgspec.Struct, array_like=True):
-    format: int
+class _Saved(Framed, array_like=True):
     shape: tuple[int, ...]
     r: bytes
     twin: bytes
@@ -185,13 +174,4 @@ class _Saved(msgspec.Struct, array_like=True):
     sums: bytes
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Saved)
-_format_decoder = msgspec.msgpack.Decoder(_Format)
-
-
-def _array(raw: bytes, kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    found = np.frombuffer(raw, dtype=kind) if len(raw) % 8 == 0 else np.zeros(0)
-    if found.size != int(np.prod(shape)):
-        raise FormatError(f"state of a mixture: {len(raw)} bytes for an array of shape {shape}")
-    return found.reshape(shape)
+_WHAT = "a mixture"
