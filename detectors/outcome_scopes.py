@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,86 +24,26 @@ import numpy.typing as npt
 from detectors import budget, resolve
 from detectors.charts import adaptive, calibration, losses
 from detectors.charts.adaptive import Adaptive, History
-from detectors.charts.calibration import Calibration
-from detectors.charts.calibration_map import expit
-from detectors.charts.losses import BETTER, UNIT, WORSE, Losses
+from detectors.charts.losses import WORSE, Losses
 from detectors.charts.mixture import Mixture
 from detectors.outcome_findings import adaptive_evidence, calibration_evidence, loss_evidence
+from detectors.outcome_frames import FEATURE, NAMES, OutcomeScope, build_outcome_scope, outcome_share
 from detectors.outcome_states import OutcomeState
-from detectors.outcomes import OutcomeSpec, OutcomeTable, labels_by_score, losses_of, outcome_spec
-from detectors.references import Reference
+from detectors.outcome_ticks import Tick
+from detectors.outcome_ticks import tick as ticked
 from detectors.results import DRIFT, OK, UNDECIDED, Absorbed, Alarm, Cleared
 from detectors.seasonality import pane_weights
 from schemas.alerts import Evidence, Reason
-from schemas.layouts import Layout, View
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
-Kind: TypeAlias = Literal["losses", "calibration"]
 
-#: What a kind weighs beside a feature's one.
-WEIGHT = 2.0
-#: `Alarm.feature` of the two kinds; features count from 0, and −1 is the model itself.
-FEATURE: dict[Kind, int] = {"losses": -2, "calibration": -3}
-NAMES: dict[Kind, str] = {"losses": "error", "calibration": "calibration"}
 #: Coverage below so much of its habit, and by three standard errors, leaves a pane out.
 COVERED = 0.9
 HABIT_MS = 7 * 86_400_000
 _OK_BELOW = 0.1
 _WEEK_MS = 7 * 86_400_000
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class OutcomeScope:
-    """Frozen tables of a model's outcomes under one layout.
-
-    monitors: (view, kind), losses first. plan: charts of losses, with or without a reference; calibrated: of
-    calibration, None without. loss_views, map_views: views of their monitors. prior, limit (M,): shares of the budget
-    and A over them, A in outcome panes. habit: the reference's coverage.
-    """
-
-    layout: Layout
-    reference: Reference
-    table: OutcomeTable
-    views: tuple[View, ...]
-    monitors: tuple[tuple[int, Kind], ...]
-    plan: Losses | Adaptive | None
-    calibrated: Calibration | None
-    loss_views: Ints
-    map_views: Ints
-    loss_profile: Floats  # (168, losses)
-    map_profile: Floats  # (168, maps)
-    budget: float
-    prior: Floats
-    habit: float
-
-    @cached_property
-    def limit(self) -> Floats:
-        """What a monitor's evidence must pass to alarm alone; (M,)."""
-        return np.asarray(self.budget / self.prior)
-
-    def monitor_of(self, m: int) -> tuple[int, int]:
-        """View and feature under which a monitor's alarms stand."""
-        view, kind = self.monitors[m]
-        return view, FEATURE[kind]
-
-    def deff_of(self, m: int) -> float:
-        """Labels that count as one, of a monitor."""
-        return float(_deff(self)[m])
-
-    def start(self) -> OutcomeState:
-        """State before the first pane."""
-        size = len(self.monitors)
-        return OutcomeState(
-            losses=None if self.plan is None else self.plan.start(),
-            calibration=None if self.calibrated is None else self.calibrated.start(),
-            member=np.zeros(size, dtype=bool),
-            base=np.zeros(size),
-            bet=np.full(size, -1, np.int64),
-            watches=resolve.Watches.none(),
-            habit=self.habit,
-        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,70 +67,6 @@ class OutcomeResult:
     cleared: tuple[Cleared, ...] = ()
 
 
-def outcome_share(reference: Reference, layout: Layout) -> float:
-    """The part of the budget that charts of outcomes get; 0 where outcomes are not watched.
-
-    >>> outcome_share(Reference(model="m", specs=(), views={}), Layout(model="m", from_ms=0, reference="r"))
-    0.0
-    """
-    spec = outcome_spec(reference, layout) if layout.horizon_ms > 0 else None
-    kinds = 0 if spec is None else len(_kinds(reference, spec))
-    of_features = sum(layout.weights.get(name, 1.0) for name in layout.monitored)
-    return WEIGHT * kinds / (WEIGHT * kinds + max(of_features, 1.0)) if kinds else 0.0
-
-
-def build_outcome_scope(reference: Reference, layout: Layout) -> OutcomeScope | None:
-    """Tables of a layout; None where outcomes are not watched, or the reference has nothing to compare them with."""
-    spec = outcome_spec(reference, layout) if layout.horizon_ms > 0 else None
-    if spec is None:
-        return None
-    learned = {} if reference.labels is None else reference.labels.views
-    pane_ms = layout.outcome_pane_ms
-    loss = [(i, learned[v].losses_at(pane_ms)) for i, v in enumerate(layout.views) if v in learned]
-    maps = [(i, learned[v].calibration_at(pane_ms)) for i, v in enumerate(layout.views) if v in learned]
-    loss_refs = [(i, one) for i, one in loss if one is not None]
-    map_refs = [(i, one) for i, one in maps if one is not None]
-    without = not learned and "losses" in _kinds(reference, spec)
-    monitors: list[tuple[int, Kind]] = [(i, "losses") for i, _ in loss_refs]
-    if without:
-        monitors = [(i, "losses") for i in range(len(layout.views))]
-    monitors += [(i, "calibration") for i, _ in map_refs]
-    prior = _prior([view for view, _ in monitors])
-    share = outcome_share(reference, layout)
-    own = layout.budget_ms / pane_ms / layout.false_alarms / layout.share / (share or 1.0)
-    count = len(monitors) - len(map_refs)
-    struck = max(1, len(_kinds(reference, spec)) * len({view.column for view in layout.views}))
-    plan: Losses | Adaptive | None = None
-    if without:
-        plan = adaptive.build_adaptive(count, budget=own, share=prior)
-    elif loss_refs:
-        plan = losses.build_losses(
-            [one for _, one in loss_refs], budget=own, share=prior[:count], struck=struck, strict=layout.strict
-        )
-    calibrated = None
-    if map_refs:
-        calibrated = calibration.build_calibration(
-            [one for _, one in map_refs], budget=own, share=prior[count:], struck=struck, strict=layout.strict
-        )
-    labels = reference.labels
-    return OutcomeScope(
-        layout=layout,
-        reference=reference,
-        table=OutcomeTable(spec),
-        views=layout.views,
-        monitors=tuple(monitors),
-        plan=plan,
-        calibrated=calibrated,
-        loss_views=np.array([view for view, kind in monitors if kind == "losses"], dtype=np.int64),
-        map_views=np.array([view for view, kind in monitors if kind == "calibration"], dtype=np.int64),
-        loss_profile=np.stack([one.profile for _, one in loss_refs], axis=1) if loss_refs else np.zeros((168, 0)),
-        map_profile=np.stack([one.profile for _, one in map_refs], axis=1) if map_refs else np.zeros((168, 0)),
-        budget=own,
-        prior=prior,
-        habit=labels.n / reference.n if labels is not None and reference.n else math.nan,
-    )
-
-
 def update(
     scope: OutcomeScope, state: OutcomeState, *, start: int, local: int, counts: Ints
 ) -> tuple[OutcomeState, OutcomeResult]:
@@ -207,7 +82,7 @@ def update(
         return state, _result(scope, state, start=start, waits=waits, n=_labels(scope, counts))
     pane = (start - begun) // layout.outcome_pane_ms + 1
     weights = pane_weights(local % _WEEK_MS, layout.outcome_pane_ms)
-    tick = _tick(scope, state, counts, weights=weights, pane=pane)
+    tick = ticked(scope, state, counts, weights=weights, pane=pane)
     state, value, better = tick.state, tick.value, tick.better
     own = scope.limit if not isinstance(scope.plan, Adaptive) else tick.limit
     inside = state.member
@@ -249,95 +124,17 @@ def update(
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Tick:
-    """A pane in numbers, (M,) each: shift and weight are what a watch of the resolve rule adds up, in the sd (for
-    calibration the size) of its change.
-    """
-
-    state: OutcomeState
-    value: Floats
-    limit: Floats
-    n: Ints
-    better: Bools
-    shift: Floats
-    weight: Floats
-    base: Floats
-
-
-def _tick(scope: OutcomeScope, state: OutcomeState, counts: Ints, *, weights: Floats, pane: int) -> _Tick:
-    size = len(scope.monitors)
-    value, limit, n = np.zeros(size), scope.limit.copy(), np.zeros(size, np.int64)
-    better, shift, weight = np.zeros(size, dtype=bool), np.zeros(size), np.zeros(size)
-    base = state.base.copy()
-    k = scope.loss_views.size
-    if k:
-        rows, total = losses_of(scope.table, counts[scope.loss_views])
-        n[:k] = rows
-        if isinstance(scope.plan, Losses):
-            assert isinstance(state.losses, Mixture)
-            mu = weights @ scope.loss_profile
-            mixed_losses, said = losses.tick(scope.plan, state.losses, n=rows, sums=total, mu=mu, pane=pane)
-            state = state._replace(losses=mixed_losses)
-            value[:k], better[:k] = said.value[WORSE], said.value[BETTER] >= limit[:k]
-            spread, shift[:k] = np.sqrt(np.maximum(scope.plan.rate * (1 - scope.plan.rate), 1e-9)), said.shift
-            base[:k] = np.where(state.member[:k], base[:k], scope.plan.rate)
-        else:
-            assert isinstance(scope.plan, Adaptive)
-            assert isinstance(state.losses, History)
-            history, looked = adaptive.tick(scope.plan, state.losses, n=rows, sums=total)
-            state = state._replace(losses=history)
-            value[:k], limit[:k] = looked.value[WORSE], looked.limit
-            base[:k] = np.where(state.member[:k], base[:k], looked.older[WORSE])
-            spread = np.sqrt(np.maximum(base[:k] * (1 - base[:k]), 1e-4))
-            shift[:k] = total / UNIT - rows * base[:k]
-        shift[:k], weight[:k] = shift[:k] / spread, rows
-    if scope.calibrated is not None:
-        assert state.calibration is not None
-        by_score = labels_by_score(scope.table, counts[scope.map_views])
-        logit_shift = weights @ scope.map_profile
-        mixed, value[k:] = calibration.tick(
-            scope.calibrated, state.calibration, counts=by_score, shift=logit_shift, pane=pane
-        )
-        n[k:] = by_score.sum(axis=(1, 2))
-        state = state._replace(calibration=mixed)
-        for m in np.flatnonzero(state.bet >= 0).tolist():
-            shift[m], weight[m] = _along(scope, m - k, int(state.bet[m]), by_score[m - k], float(logit_shift[m - k]))
-    return _Tick(state=state, value=value, limit=limit, n=n, better=better, shift=shift, weight=weight, base=base)
-
-
-def _along(scope: OutcomeScope, i: int, bet: int, counts: Ints, profile: float) -> tuple[float, float]:
-    """How far a pane's labels have moved along a bet, in its size: Σd(y − g), Σd²g(1 − g)."""
-    plan = scope.calibrated
-    assert plan is not None
-    table = i if len(plan.maps) > 1 else 0
-    a, b = calibration.BETS[bet]
-    rows, ones = counts.sum(axis=1)[: plan.maps[table].rows.size], counts[: plan.maps[table].rows.size, 1]
-    x, kept = plan.x[table, : rows.size], plan.weight[table, : rows.size] > 0
-    g = expit(plan.logit[table, : rows.size] + profile)
-    d = (a + (b - 1.0) * x) * kept
-    return float((d * (ones - rows * g)).sum()), float((d * d * rows * g * (1 - g)).sum())
-
-
 def _observe(
-    scope: OutcomeScope, state: OutcomeState, tick: _Tick, clear_for: int
+    scope: OutcomeScope, state: OutcomeState, tick: Tick, clear_for: int
 ) -> tuple[OutcomeState, dict[int, bool]]:
     at = state.watches.direction
     watches, clear = resolve.observe(
-        state.watches, shift=tick.shift[at], n=tick.weight[at], deff=_deff(scope)[at], clear_for=clear_for
+        state.watches, shift=tick.shift[at], n=tick.weight[at], deff=scope.deff[at], clear_for=clear_for
     )
     return state._replace(watches=watches), dict(zip(at.tolist(), clear.tolist(), strict=True))
 
 
-def _deff(scope: OutcomeScope) -> Floats:
-    of_losses = scope.plan.deff if scope.plan is not None else np.zeros(0)
-    if scope.calibrated is None:
-        return np.asarray(of_losses)
-    shared = scope.calibrated.shared_deff
-    return np.concatenate((of_losses, np.broadcast_to(shared, (scope.calibrated.monitors,))))
-
-
-def _join(scope: OutcomeScope, state: OutcomeState, m: int, tick: _Tick, *, pane: int) -> OutcomeState:
+def _join(scope: OutcomeScope, state: OutcomeState, m: int, tick: Tick, *, pane: int) -> OutcomeState:
     """A monitor becomes a member, and what it found is watched."""
     k, restart = scope.loss_views.size, np.array([m])
     base, bet, member = state.base.copy(), state.bet.copy(), state.member.copy()
@@ -474,26 +271,9 @@ def _result(scope: OutcomeScope, state: OutcomeState, *, start: int, waits: str,
     )
 
 
-def _prior(views: list[int]) -> Floats:
-    """Shares of the budget: half to the whole model's monitors, half to those of its views; all where there is one."""
-    whole = np.array([view == 0 for view in views], dtype=bool)
-    if whole.all() or not whole.any():
-        return np.full(whole.size, 1.0 / max(whole.size, 1))
-    return np.asarray(np.where(whole, 0.5 / whole.sum(), 0.5 / (~whole).sum()))
-
-
-def _kinds(reference: Reference, spec: OutcomeSpec) -> tuple[Kind, ...]:
-    """Kinds of charts that a model has; a score that only ranks has no label, hence no loss."""
-    labels = reference.labels
-    if labels is None:
-        labelled = spec.probability or reference.spec("label") is not None or spec.kind == "regression"
-        return ("losses",) if labelled else ()
-    whole = labels.views[View()]
-    found: list[Kind] = ["losses"] if whole.losses is not None else []
-    return (*found, "calibration") if whole.calibration is not None else tuple(found)
-
-
 __all__ = [
+    "FEATURE",
+    "NAMES",
     "OutcomeResult",
     "OutcomeScope",
     "OutcomeState",

@@ -8,7 +8,7 @@ share that another figure follows from (F1). `delta`: normal, by the delta metho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -109,15 +109,25 @@ def unlike_delays(table: OutcomeTable, counts: Ints) -> tuple[str, str] | None:
     if table.delays < 2:
         return None
     rows = counts[table.delay].reshape(-1, BUCKETS)
-    medians = [
-        (bucket_quantile(row, 0.5) or 0.0, name)
-        for name, row in zip(table.spec.classes, rows, strict=True)
-        if row.sum() >= LEAST_DELAYS
-    ]
+    return unlike_medians(
+        {
+            name: bucket_quantile(row, 0.5) or 0.0
+            for name, row in zip(table.spec.classes, rows, strict=True)
+            if row.sum() >= LEAST_DELAYS
+        }
+    )
+
+
+def unlike_medians(medians: Mapping[str, float]) -> tuple[str, str] | None:
+    """The same from median delays by class.
+
+    >>> unlike_medians({"0": 43_200_000, "1": 7_200_000}), unlike_medians({"0": 50.0, "1": 40.0})
+    (('1', '0'), None)
+    """
     if len(medians) < 2:
         return None
-    (soon, first), (late, last) = min(medians), max(medians)
-    return (first, last) if late >= UNLIKE * max(soon, 1.0) else None
+    first, last = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
+    return (first, last) if medians[last] >= UNLIKE * max(medians[first], 1.0) else None
 
 
 def errors_of(table: OutcomeTable, counts: Ints) -> tuple[int, int]:

@@ -20,6 +20,9 @@ from streamer.core.outcome_reports import outcome_report, views_of
 from streamer.core.positions import WRONG_LAYOUT
 from streamer.core.tallies import decode_rows
 
+#: Mature panes whose delays say what is usual.
+RECENT = 24
+
 
 def take_outcomes(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
     """Add a delta of outcome tables to the model's outcome panes; matches are counted, corrections as negative ones."""
@@ -164,14 +167,8 @@ def _as_scope_result(result: OutcomeResult, *, at: int, pane_ms: int, over: bool
 
 def _say(turn: Turn, model: Model, pane: OutcomePane, result: OutcomeResult | None, *, whole: bool) -> None:
     """Report a pane. whole: with the figures of every view, which cost some milliseconds each."""
-    usual = next(
-        (
-            views_of(one.form, one.on_time)[0]
-            for _, one in sorted(model.outcomes.items(), reverse=True)
-            if one.charted and one.form.id == pane.form.id
-        ),
-        None,
-    )
+    mature = [one for _, one in sorted(model.outcomes.items()) if one.charted and one.form.id == pane.form.id]
+    usual = np.sum([one.on_time.counts.sum(axis=0) for one in mature[-RECENT:]], axis=0) if mature else None
     turn.outbox.outcomes(outcome_report(pane, usual=usual, result=result, episode=model.episode, whole=whole))
     pane.revision += 1
     pane.unsaid, pane.said_at = False, turn.now

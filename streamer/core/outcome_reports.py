@@ -33,7 +33,7 @@ def outcome_report(
 ) -> OutcomeReport:
     """The report on a pane as it stands; late outcomes are in its figures, not in its verdicts.
 
-    usual: the table of the last mature pane, by which early labels are judged. result: what the charts said now.
+    usual: the table of the last mature panes, by which early labels are judged. result: what the charts said now.
     episode: the incident that is open after it. whole: with all views, not the model's alone.
     """
     form, layout = pane.form, pane.layout
@@ -129,7 +129,8 @@ def _findings(
         found.append(result.waits)
     elif share is not None and total[table.n] <= 0:
         found.append(f"no label of {int(total[table.expected])} predictions is in: nothing is known of the model")
-    unlike = None if usual is None else performance.unlike_delays(table, usual)
+    learned = {} if form.reference.labels is None else form.reference.labels.delays
+    unlike = performance.unlike_medians(learned) if usual is None else performance.unlike_delays(table, usual)
     if early and unlike and (share is None or share < performance.COVERED):
         first, last = unlike
         found.append(
