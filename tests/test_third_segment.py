@@ -86,6 +86,9 @@ def test_a_drift_in_one_value_of_a_third_column_is_found_and_named(
     assert {feature for _, feature in named} == {"income"}
     assert "device=tv" in str(incident["evidence"])
     assert "device=ios" not in str(incident["evidence"])
+    explain = ("explain", "now.csv", "--model", "m", "--feature", "income", "--at", "2025-01-07T03:00:00Z")
+    assert tripline(monkeypatch, *explain, "--view", "device=tv") == 0
+    assert "device=tv" in capsys.readouterr().out
 
 
 def test_a_sample_counts_each_event_once(
