@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors import budget, rules, seasonality, states
+from detectors import budget, rules, seasonality, states, watching
 from detectors.charts import tempered
 from detectors.charts.bets import Bets, build_bets
 from detectors.monitors import DAY_MS, Monitors, learn, main_directions, visible_today
@@ -69,6 +69,7 @@ class Scope:
     provisional: str
     own: Own | None
     offset: Floats | None = None
+    watched: tuple[watching.Watched, ...] = ()
     derived: dict[bytes, Scope] = field(default_factory=dict, repr=False)
 
     @property
@@ -219,9 +220,11 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
         budget=panes,
         prior=prior,
         struck=whole * len({view.column for view in layout.views}),
+        cap=not layout.batch_gap_ms,
     )
     main, upward = main_directions(bets, monitors.learned)
-    rated = [e.feature for e in layout.expect if e.feature in known and e.feature not in layout.monitored]
+    named = [*(rule.feature for rule in layout.expect), *(limit.feature for limit in layout.watch)]
+    rated = [name for name in named if name in known and name not in layout.monitored]
     features = (*layout.monitored, *dict.fromkeys(rated))
     silence = rules.silence_limits(reference.gaps, days=reference.days, rows=reference.n)
     return Scope(
@@ -244,6 +247,7 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
         ),
         silence=silence,
         blocks=states.blocks_of(bets),
+        watched=watching.watched(layout.watch, reference=reference, features=features),
         odd=OddDays(layout.calendar),
         provisional=provisional,
         own=own,

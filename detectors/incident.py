@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors import budget, evidence, resolve, rules, shapes
+from detectors import budget, evidence, resolve, rules, shapes, watching
+from detectors.catalogue import STATISTICS
 from detectors.charts import tempered
 from detectors.results import THE_MODEL, Absorbed, Alarm, Cleared, Look
 from detectors.states import RuleKey, ScopeState
@@ -94,6 +95,15 @@ def judge_rules(
             words = _words(one, found)
             before = one.limit if one.rule == ROWS else None
             hard.setdefault(key, _alarm(scope, key, words, size=found.size, n=found.n, start=start, before=before))
+            bad.add(key)
+    for limit in scope.watched:
+        key = (0, limit.feature, limit.statistic)
+        value = watching.judge(limit, counts[0])
+        if value is None:
+            bad |= {key} & state.met.keys()  # too few events to say that it is well again
+        elif value[0] > limit.above:
+            words = f"{limit.statistic} above {limit.above:g}"
+            hard[key] = _alarm(scope, key, words, size=value[0], n=value[1], start=start)
             bad.add(key)
     return state._replace(expected=tuple(expected)), hard, bad
 
@@ -420,7 +430,7 @@ def _alarm(
         direction=words,
         view=scope.views[view],
         size=size,
-        unit=_UNIT.get(rule, "share"),
+        unit=STATISTICS[rule].unit if rule in STATISTICS else _UNIT.get(rule, "share"),
         onset=start if onset is None else onset,
         n=n,
         before=before,

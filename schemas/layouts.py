@@ -113,9 +113,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     monitors: M, the configured number of monitors (views × monitored, capacity included).
     false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
     partition: the partition of `profiles` that carries the model.
-    calendar: date in `timezone` -> the weekday that it goes like, or `off`. weights: features' prior weights, 1 others.
+    calendar: date in `timezone` -> the weekday that it goes like, or `off`. weights: prior weights, 1 others.
     compare_days, compare_lag: compared with the mean of so many days, which end so many whole days before today; 0 days:
-    with the reference's own.
+    with the reference's own. batch_gap_ms: a pane is a batch of a table, whose rows lie closer than that; 0: a pane is
+    a slice of time.
     horizon_ms: how long after its prediction an outcome counts; 0: outcomes are not joined. outcome_pane_ms: the bucket
     of prediction time of outcomes; maturity_ms: how long after its end charts take it.
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
@@ -169,6 +170,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, float] = {}
     compare_days: int = 0
     compare_lag: int = 0
+    batch_gap_ms: int = 0
 
     @property
     def id(self) -> str:

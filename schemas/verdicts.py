@@ -46,7 +46,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FeatureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Descriptive figures and the verdict on one feature; `*_noise` is the value expected with nothing changed."""
+    """Descriptive figures and the verdict on one feature; `*_noise` is the value expected with nothing changed.
+
+    statistics: further ones that the configuration asks for, by name: value, and what it is with nothing changed.
+    """
 
     feature: str
     n: int
@@ -60,6 +63,7 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     jensen_shannon_noise: float | None = None
     ks: float | None = None
     ks_noise: float | None = None
+    statistics: dict[str, tuple[float, float]] = {}
     verdict: Verdict | None = None
 
 

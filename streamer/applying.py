@@ -14,17 +14,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from detectors.outcome_scopes import NAMES
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
-from schemas.layouts import Condition, Expectation, Layout, Limits, RetrainPolicy, View
+from schemas.layouts import Expectation, Layout, Limits, RetrainPolicy, View, Watch
 from streamer import config as configuration
 from streamer import spans
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
-from streamer.config_conditions import Group, Line, Place, condition_of, lasting, leaves
-from streamer.core.conditions import needs_drift
+from streamer.config_conditions import Group, Line, condition_of, lasting
+from streamer.config_misfits import unmet, unwatchable
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
 from streamer.core.mappings import input_mapping
 from streamer.core.records import Output
@@ -35,6 +34,8 @@ INPUTS = ("predictions", "features", "outcomes")
 CROSSED = 2
 #: How far ahead of a model's time a new layout begins, at least: this, and two panes.
 AHEAD_MS = 120_000
+#: Statistics that every report has.
+ALWAYS = ("psi", "jensen_shannon", "ks")
 #: Labels of a model that has learned no other delay are judged at most so long after their pane.
 MATURITY_MS = 86_400_000
 
@@ -107,12 +108,14 @@ def layout_of(
         for spec in reference.specs
         if not any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in model.ignore)
     )
+    cut = reference.batches if model.batch_gap else None
     return Layout(
         model=name,
         from_ms=from_ms,
         reference=reference.id,
         kind=kind_of(model, reference),
         pane_ms=model.pane,
+        batch_gap_ms=model.batch_gap or 0,
         lateness_ms=model.lateness,
         idle_after_ms=model.idle_after,
         hold_ms=model.hold,
@@ -129,7 +132,10 @@ def layout_of(
         calendar=dict(sorted(model.calendar.items())),
         weights=dict(sorted(model.weights.items())),
         false_alarms=model.false_alarms.false_alarms,
-        budget_ms=model.false_alarms.budget_ms,
+        # In batches: as many slots as batches come in that time.
+        budget_ms=model.false_alarms.budget_ms
+        * (1 if cut is None else model.pane)
+        // (1 if cut is None else cut.spacing_ms),
         page_provisional=model.page_provisional,
         clear_for=model.clear_for,
         cooldown_panes=model.cooldown,
@@ -149,12 +155,28 @@ def layout_of(
         runbook=model.runbook,
         links=dict(model.links),
         severity=model.severity,
+        statistics=tuple(dict.fromkeys(name for name in model.statistics if name not in ALWAYS)),
+        watch=tuple(Watch(feature=one.feature, statistic=one.statistic, above=one.above) for one in model.watch),
         page_when=None if model.page_when is None else condition_of(model.page_when, named),
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
         limits=Limits(**bounds),
         **_outcomes(model, reference),
     )
+
+
+def refuse_batches(loaded: Loaded) -> None:
+    """Only a table has batches: `ConfigurationErrors` where a stream is to be cut into them."""
+    faults = [
+        loaded.fault(
+            "models", name, "pane",
+            message="batch is for tables (`tripline backtest`): a stream's panes have one length, for instance 1d",
+        )
+        for name, model in loaded.config.models.items()
+        if model.batch_gap is not None
+    ]  # fmt: skip
+    if faults:
+        raise ConfigurationErrors(faults)
 
 
 def kind_of(model: configuration.Model, reference: Reference) -> Literal["predictions", "features"]:
@@ -368,7 +390,9 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
             faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
     if model.outcomes is not None and kind_of(model, reference) != "predictions":
         faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
-    faults += _unmet(loaded, name, model, reference)
+    tested = views_of(model, reference, most=loaded.config.limits.tested_views)
+    faults += unmet(loaded, name, reference, views=tested)
+    faults += unwatchable(loaded, name, reference)
     for feature in model.weights:
         if feature not in features:
             faults.append(
@@ -381,43 +405,14 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
             )
     if features and all(any(fnmatch.fnmatchcase(f, p) for p in model.ignore) for f in features):
         faults.append(loaded.fault(*place, "ignore", message="leaves no feature to be tested"))
-    if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * model.pane:
+    cut = reference.batches
+    if (cut is None) != (model.batch_gap is None):
+        how = "was not cut into batches" if cut is None else "was cut into batches: `pane: batch` goes with it"
+        faults.append(loaded.fault(*place, "pane", message=f"the reference {how} (`reference build --batch-gap`)"))
+    elif cut is not None and cut.gap_ms != model.batch_gap:
+        gap = spans.words(cut.gap_ms)
+        faults.append(loaded.fault(*place, "batch_gap", message=f"is {gap} in the reference, which must be cut alike"))
+    between = model.pane if cut is None else cut.spacing_ms
+    if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * between:
         faults.append(loaded.fault(*place, "false_alarms", message="must be at most one in ten panes of this model"))
     return faults
-
-
-def _unmet(loaded: Loaded, name: str, model: configuration.Model, reference: Reference) -> list[ConfigurationError]:
-    """Conditions that can never hold, or that ask for a retraining because of broken data."""
-    faults = []
-    named, document = loaded.config.conditions, loaded.document
-    features = [spec.name for spec in reference.specs]
-    if model.outcomes is not None:
-        features += NAMES.values()
-    views = {View(), *views_of(model, reference, most=loaded.config.limits.tested_views)}
-    places: list[tuple[Place, Line | Group]] = []
-    for i, policy in enumerate(model.retrain):
-        place: Place = ("models", name, "retrain", i, "when")
-        places.append((place, policy.when))
-        if not needs_drift(condition_of(policy.when, named)):
-            message = "may hold without a drift: broken data is no reason to retrain"
-            faults.append(document.fault(document.known(place), message))
-    if model.page_when is not None:
-        places.append((("models", name, "page_when"), model.page_when))
-    for place, expression in places:
-        for inner, one in leaves(expression):
-            where = document.known((*place, *inner))
-            for leaf in _lines_of(one, named):
-                if leaf.feature and not fnmatch.filter(features, leaf.feature):
-                    message = f"no feature is {leaf.feature!r}{nearest(leaf.feature, features)}"
-                    faults.append(document.fault(where, message))
-                if leaf.view is not None and leaf.view not in views:
-                    tested = ", ".join(map(str, sorted(views)))
-                    faults.append(document.fault(where, f"{leaf.view} is not tested; {tested} are"))
-    return faults
-
-
-def _lines_of(one: Line, named: Mapping[str, Line | Group]) -> list[Condition]:
-    """Leaves behind one line: its own, or all of the condition that it names."""
-    if one.leaf is not None:
-        return [one.leaf]
-    return [leaf for _, inner in leaves(named[one.name]) for leaf in _lines_of(inner, named)]

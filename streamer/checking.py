@@ -12,11 +12,13 @@ import numpy as np
 from detectors.references import Reference
 from detectors.scopes import build_scope
 from detectors.shadow import words_of
+from detectors.watching import firing_share, watched
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout
 from streamer import spans
 from streamer.applying import rate_of
 from streamer.config import Loaded
+from streamer.core.wording import span
 
 #: Fewer events than this in a pane: the share of a broken column is not known (DETECTION 6), and charts learn slowly.
 FEW_EVENTS = 20
@@ -34,8 +36,10 @@ def warnings_of(
         yield from _of_reference(loaded, name, layout, reference)
         yield from _of_shadow(loaded, name, layout, reference)
         yield from _of_calendar(loaded, name, layout, reference)
+        yield from _of_batches(loaded, name, layout)
         yield from _of_panes(loaded, name, layout, reference)
         yield from _of_budget(loaded, name, layout, reference)
+        yield from _of_watch(loaded, name, layout, reference)
 
 
 def _of_reference(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
@@ -92,6 +96,13 @@ def _of_calendar(loaded: Loaded, name: str, layout: Layout, reference: Reference
         )  # fmt: skip
 
 
+def _of_batches(loaded: Loaded, name: str, layout: Layout) -> Iterator[ConfigurationError]:
+    if layout.batch_gap_ms and loaded.config.kafka is not None:
+        yield loaded.fault(
+            "models", name, "pane", message="batch is for `tripline backtest`: `apply` and `run` refuse it"
+        )
+
+
 def _of_panes(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
     if reference.days == 0:
         return
@@ -122,13 +133,34 @@ def _of_budget(loaded: Loaded, name: str, layout: Layout, reference: Reference) 
         yield loaded.fault(
             "models", name, "false_alarms",
             message=f"under this budget a change of {VISIBLE * layout.tolerance:g} sd (twice the tolerance) would not "
-            f"show within a day in {int(hidden.sum())} of {of_model} features; of {layout.monitored[worst]} {least}",
+            f"show within a {'batch' if layout.batch_gap_ms else 'day'} in {int(hidden.sum())} of {of_model} features; of {layout.monitored[worst]} {least}",
         )  # fmt: skip
     silent = int((~paging).sum())
     if silent and not reference.provisional:
         yield loaded.fault(
             "models", name, "reference",
             message=f"is too small for {silent} of {of_model} features: they are shown, and silent",
+        )  # fmt: skip
+
+
+def _of_watch(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    """How often each limit on a statistic would be passed with nothing changed, at the typical size of a pane."""
+    if not layout.watch or reference.days == 0:
+        return
+    a_pane = rate_of(reference) * layout.pane_ms / _DAY_MS
+    if a_pane < FEW_EVENTS:
+        return  # said already: panes are too small to be judged
+    scope = build_scope(reference, layout)
+    deffs = dict(zip(layout.monitored, scope.main_deff, strict=False))
+    for i, limit in enumerate(watched(layout.watch, reference=reference, features=scope.features)):
+        worth = a_pane / max(float(deffs.get(layout.watch[i].feature, 1.0)), 1.0)
+        share = firing_share(limit.statistic, reference=limit.reference, above=limit.above, n=worth)
+        a_budget = share * layout.budget_ms / layout.pane_ms
+        chance = f"about {a_budget:.3g} panes in {span(layout.budget_ms)}" if share > 0 else "next to never"
+        yield loaded.fault(
+            "models", name, "watch", i,
+            message=f"{limit.statistic} of {layout.watch[i].feature} is above {limit.above:g} with nothing changed in "
+            f"{100 * share:.3g} % of panes of {a_pane:.3g} events (worth {worth:.3g}): {chance}; no budget covers it",
         )  # fmt: skip
 
 

@@ -23,8 +23,9 @@ from pydantic import (
     model_validator,
 )
 
+from detectors.batches import BATCH_MS
 from schemas.errors import ConfigurationError
-from schemas.layouts import Limits
+from schemas.layouts import Limits, Statistic
 from streamer import spans
 from streamer.complaints import complaints
 from streamer.config_conditions import DRIFT, Expression, Group, Line, When, misplaced
@@ -274,6 +275,14 @@ class Outcomes(Section):
         return self
 
 
+class WatchSection(Section):
+    """A limit on a descriptive statistic of a feature: a rule, outside the false-alarm budget."""
+
+    feature: str
+    statistic: Statistic
+    above: Annotated[Number, Field(gt=0)]
+
+
 class TableSection(Section):
     """How `backtest` reads this model's tables; the command line's options come first."""
 
@@ -291,7 +300,10 @@ class Model(Section):
 
     reference: str = Field(description="File made by `tripline reference build`; relative to this file.")
     kind: Literal["predictions", "features"] | None = Field(default=None, description="The reference's otherwise.")
-    pane: Pane = 300_000
+    pane: Pane = Field(default=300_000, description="Or `batch`: one per batch of a table, for `backtest`.")
+    batch_gap: Duration | None = Field(
+        default=None, description="Rows further apart are of two batches; with `pane: batch`, 6h unless said."
+    )
     lateness: Duration = 30_000
     idle_after: Duration = 10_000
     hold: Duration = 3_600_000
@@ -325,6 +337,8 @@ class Model(Section):
     runbook: str = ""
     links: dict[str, str] = {}
     severity: Name = "page"
+    statistics: list[Statistic] = Field(default=[], description="Reported beside psi, jensen_shannon and ks.")
+    watch: list[WatchSection] = Field(default=[], description="Limits on statistics; check says how often they fire.")
     page_when: Expression | None = Field(
         default=None, description="An incident is a note, not posted, until this holds. Default: it pages at once."
     )
@@ -334,6 +348,20 @@ class Model(Section):
     ] = Field(default=None, description="Outcomes are joined where this section stands, with its defaults if empty.")
     max_alert_age: DurationOrOff = Field(default=86_400_000, description="Older transitions are recorded, not posted.")
     table: TableSection = TableSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batches(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("pane") != "batch":
+            if data.get("batch_gap") is not None:
+                raise ValueError("batch_gap goes with `pane: batch`")
+            return data
+        named = [key for key in ("outcomes", "calendar", "timezone", "compare") if data.get(key) not in (None, "off")]
+        if named:
+            raise ValueError(f"pane: batch has no clock for {named[0]}")
+        return {**data, "pane": spans.words(BATCH_MS), "batch_gap": data.get("batch_gap", "6h")}
 
     @field_validator("outcomes")
     @classmethod

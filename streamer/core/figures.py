@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.bins import FeatureSpec
+from detectors.catalogue import STATISTICS, Statistic
 from detectors.references import Reference
 from detectors.statistics.jensen_shannon import jensen_shannon, jensen_shannon_noise
 from detectors.statistics.ks import ks, ks_noise
@@ -63,10 +64,15 @@ class _Alike:
 
 
 class Yardstick:
-    """The reference as reports need it: made once per layout. views, names: what is tested."""
+    """The reference as reports need it: made once per layout.
 
-    def __init__(self, reference: Reference, *, views: tuple[View, ...], names: tuple[str, ...]) -> None:
-        self.views, self.names = views, names
+    views, names: what is tested. further: statistics of the catalogue beside PSI, Jensen–Shannon and KS.
+    """
+
+    def __init__(
+        self, reference: Reference, *, views: tuple[View, ...], names: tuple[str, ...], further: tuple[str, ...] = ()
+    ) -> None:
+        self.views, self.names, self.further = views, names, further
         specs = {spec.name: spec for spec in reference.specs}
         shapes: dict[tuple[str, int], list[int]] = {}
         for at, name in enumerate(names):
@@ -99,8 +105,27 @@ class Yardstick:
                 found.largest[:, group.at] = np.where(real, extremes[:, group.numeric, 1] / group.scale, np.nan)
         return found
 
+    def more(self, counts: Ints) -> Floats:
+        """The further statistics of all tested views: (statistics, views, monitored features), nan where none fits."""
+        found = np.full((len(self.further), len(self.views), len(self.names)), np.nan)
+        for group in self._groups:
+            here = counts[:, group.columns]
+            for at, (statistic, places) in enumerate(self._fitting(group)):
+                if places is not None:
+                    found[at][:, group.at] = statistic.value(group.reference[..., places], here[..., places])
+        return found
+
+    def _fitting(self, group: _Alike) -> list[tuple[Statistic, Ints | None]]:
+        """The further statistics, each with the bins that it takes; None where it needs an order that there is not."""
+        every = np.arange(group.columns.shape[1])
+        ordered = group.ordered if group.ordered.size else None
+        return [(one, ordered if one.ordered else every) for one in (STATISTICS[name] for name in self.further)]
+
     def noise(self, view: int, n: int) -> Floats:
-        """What psi, Jensen–Shannon and ks give over n events when nothing changed. (3, monitored features)."""
+        """What psi, Jensen–Shannon, ks and the further ones give over n events when nothing changed.
+
+        (3 + statistics, monitored features).
+        """
         if n < EXACT_BELOW:
             return self._at(view, n)
         place = 2.0 * math.log2(n)
@@ -112,13 +137,16 @@ class Yardstick:
     def _at(self, view: int, n: int) -> Floats:
         known = self._noise.get((view, n))
         if known is None:
-            known = np.full((3, len(self.names)), np.nan)
+            known = np.full((3 + len(self.further), len(self.names)), np.nan)
             for group in self._groups:
                 reference = group.reference[view]
                 known[0, group.at] = psi_noise(reference, n)
                 known[1, group.at] = jensen_shannon_noise(reference, n)
                 if group.ordered.size:
                     known[2, group.at] = ks_noise(reference[:, group.ordered], n)
+                for at, (statistic, places) in enumerate(self._fitting(group), start=3):
+                    if places is not None:
+                        known[at, group.at] = statistic.noise(reference[:, places], n)
             known = self._noise[view, n] = np.maximum(known, 1e-12)
         return known
 

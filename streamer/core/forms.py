@@ -53,7 +53,9 @@ class Form:
     @cached_property
     def yardstick(self) -> Yardstick:
         """The reference as reports need it."""
-        return Yardstick(self.reference, views=self.scope.views, names=self.scope.monitored)
+        return Yardstick(
+            self.reference, views=self.scope.views, names=self.scope.monitored, further=self.layout.statistics
+        )
 
     @cached_property
     def outcomes(self) -> OutcomeScope | None:

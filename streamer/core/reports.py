@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -81,6 +82,7 @@ def _views(
 ) -> list[ViewReport]:
     yardstick = form.yardstick
     figures = yardstick.figures(counts, extremes) if counts[0, 0] else None
+    further = yardstick.more(counts)
     verdicts = _verdicts(form, result, episode)
     found = []
     for row, view in enumerate(yardstick.views):
@@ -91,7 +93,10 @@ def _views(
                 for name, verdict in zip(yardstick.names, verdicts[row], strict=True)
             ]
         else:
-            features = _features(yardstick.names, figures, yardstick.noise(row, n), row, verdicts[row])
+            noise = yardstick.noise(row, n)
+            features = _features(yardstick.names, figures, noise[:3], row, verdicts[row])
+            if yardstick.further:
+                features = _with_further(yardstick.further, features, further[:, row], noise[3:])
         found.append(ViewReport(view=view, n=n, features=features))
     return found
 
@@ -120,6 +125,18 @@ def _features(
             name, n, missing, mean, least, largest, psi_, js, ks_, psi_noise_, js_noise, ks_noise_, verdict
         ) in zip(*columns, strict=True)
     ]  # fmt: skip
+
+
+def _with_further(
+    names: Sequence[str], features: list[FeatureReport], values: Floats, noise: Floats
+) -> list[FeatureReport]:
+    """Reports with further statistics. values, noise: (statistics, features), nan where one does not fit."""
+    found = []
+    for at, feature in enumerate(features):
+        pairs = zip(names, values[:, at].tolist(), noise[:, at].tolist(), strict=True)
+        said = {name: (nine(value) or 0.0, nine(noisy) or 0.0) for name, value, noisy in pairs if not math.isnan(value)}
+        found.append(msgspec.structs.replace(feature, statistics=said))
+    return found
 
 
 def _verdicts(form: Form, result: ScopeResult | None, episode: Episode | None) -> Verdicts:

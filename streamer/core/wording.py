@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from detectors.catalogue import STATISTICS
 from schemas.alerts import AlertState, Evidence, Incident
 from schemas.layouts import View
 
@@ -110,7 +111,7 @@ def amount(evidence: Evidence) -> str:
         ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f} %)"
         return percent(size) + ends
     if evidence.unit not in {"sd", "logit"}:
-        return f"{size:,.0f} {evidence.unit}"
+        return f"{size:,.0f} rows" if evidence.unit == "rows" else f"{size:.3g} {evidence.unit}".rstrip()
     text = f"{abs(size):.2f} {evidence.unit}"
     if low is None or high is None:
         return text
@@ -141,6 +142,9 @@ def moved(evidence: Evidence) -> str:
     >>> moved(Evidence(feature="", detector="silence", direction="silence", size=7.2e6, unit="ms", before=1.5e6))
     'no event for 2 h, at this hour up to 25 min are normal'
     """
+    if evidence.detector in STATISTICS:
+        limit = evidence.direction.partition(" above ")[2]
+        return f"{evidence.detector.replace('_', ' ')} of {evidence.feature} is {amount(evidence)}, above {limit}"
     text = _rule(evidence) or _drift(evidence)
     text += f", {evidence.note}" if evidence.note else ""
     return text if evidence.view == View() else f"{text} ({evidence.view})"

@@ -108,3 +108,17 @@ def test_the_mean_of_values_near_the_largest_float_is_one() -> None:
     counts[0, learned.table.sums.start] = 1000 * round(1e308 * 2.0**spec.scale_bits)
     yardstick = Yardstick(learned, views=(View(),), names=("x",))
     assert yardstick.figures(counts, np.zeros((1, 1, 2), dtype=np.int64)).mean[0, 0] == pytest.approx(1e308)
+
+
+def test_further_statistics_are_reported_with_what_chance_gives() -> None:
+    """Those that need an order are left out for levels."""
+    one = layout(statistics=("hellinger", "wasserstein", "chi2"))
+    log = Log()
+    steady(log, [Source()], one, panes=3, n=200)
+    windows = Reader.start(control(one)).read(log).said("windows")
+    statistics = windows[0].views[0].features[0].statistics
+    assert list(statistics) == ["hellinger", "wasserstein", "chi2"]
+    value, chance = statistics["chi2"]
+    counted = reference().views[View()].features["x"].counts
+    assert chance == pytest.approx(np.count_nonzero(counted) - 1, rel=0.1)
+    assert 0.3 * chance < value < 3 * chance

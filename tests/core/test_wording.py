@@ -133,3 +133,9 @@ def test_the_columns_of_a_table_are_aligned() -> None:
     assert {line.index(word) for line, word in ((head, "change"), (first, "location"), (second, "skew"))} == {
         head.index("change")
     }
+
+
+def test_a_limit_on_a_statistic_is_said_with_its_value_and_unit() -> None:
+    psi = Evidence(feature="age", detector="psi", direction="psi above 0.2", size=0.3512, unit="nats", n=60)
+    ks = Evidence(feature="age", detector="ks", direction="ks above 0.2", size=0.3512, unit="share", n=60)
+    assert [moved(psi), moved(ks)] == ["psi of age is 0.351 nats, above 0.2", "ks of age is 35.1 %, above 0.2"]

@@ -1,0 +1,72 @@
+"""What a model's conditions and limits say that its reference contradicts, each fault at its place in the file."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from detectors.catalogue import STATISTICS
+from detectors.outcome_scopes import NAMES
+from detectors.references import Reference
+from schemas.errors import ConfigurationError
+from schemas.layouts import Condition, View
+from streamer.complaints import nearest
+from streamer.config import Loaded
+from streamer.config_conditions import Group, Line, Place, condition_of, leaves
+from streamer.core.conditions import needs_drift
+
+
+def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[View]) -> list[ConfigurationError]:
+    """Conditions that can never hold, or that ask for a retraining because of broken data."""
+    faults: list[ConfigurationError] = []
+    model = loaded.config.models[name]
+    named, document = loaded.config.conditions, loaded.document
+    features = [spec.name for spec in reference.specs]
+    if model.outcomes is not None:
+        features += NAMES.values()
+    places: list[tuple[Place, Line | Group]] = []
+    for i, policy in enumerate(model.retrain):
+        place: Place = ("models", name, "retrain", i, "when")
+        places.append((place, policy.when))
+        if not needs_drift(condition_of(policy.when, named)):
+            message = "may hold without a drift: broken data is no reason to retrain"
+            faults.append(document.fault(document.known(place), message))
+    if model.page_when is not None:
+        places.append((("models", name, "page_when"), model.page_when))
+    for place, expression in places:
+        for inner, one in leaves(expression):
+            where = document.known((*place, *inner))
+            for leaf in _lines_of(one, named):
+                if leaf.feature and not fnmatch.filter(features, leaf.feature):
+                    message = f"no feature is {leaf.feature!r}{nearest(leaf.feature, features)}"
+                    faults.append(document.fault(where, message))
+                if leaf.view is not None and leaf.view not in views:
+                    tested = ", ".join(map(str, sorted(views)))
+                    faults.append(document.fault(where, f"{leaf.view} is not tested; {tested} are"))
+    return faults
+
+
+def unwatchable(loaded: Loaded, name: str, reference: Reference) -> list[ConfigurationError]:
+    """Limits on statistics that the reference does not know, or that do not fit."""
+    faults: list[ConfigurationError] = []
+    seen: set[tuple[str, str]] = set()
+    model = loaded.config.models[name]
+    features = [spec.name for spec in reference.specs]
+    for i, limit in enumerate(model.watch):
+        spec, where = reference.spec(limit.feature), ("models", name, "watch", i)
+        if spec is None:
+            message = "is not in the reference" + nearest(limit.feature, features)
+            faults.append(loaded.fault(*where, "feature", message=message))
+        elif STATISTICS[limit.statistic].ordered and spec.kind != "numeric":
+            faults.append(loaded.fault(*where, "statistic", message="is for numbers; the feature is categorical"))
+        if (limit.feature, limit.statistic) in seen:
+            faults.append(loaded.fault(*where, message=f"{limit.statistic} of {limit.feature} is limited twice"))
+        seen.add((limit.feature, limit.statistic))
+    return faults
+
+
+def _lines_of(one: Line, named: Mapping[str, Line | Group]) -> list[Condition]:
+    """Leaves behind one line: its own, or all of the condition that it names."""
+    if one.leaf is not None:
+        return [one.leaf]
+    return [leaf for _, inner in leaves(named[one.name]) for leaf in _lines_of(inner, named)]
