@@ -15,6 +15,7 @@ from schemas.layouts import Layout
 from streamer.applying import load_references, targets
 from streamer.checking import warnings_of
 from streamer.config import ConfigurationErrors, Loaded, json_schema, load
+from streamer.pending_estimate import PendingEstimate, pending_estimate, too_many
 from streamer.sampling import sample_findings
 
 #: How long `check` waits for a broker that may not be there.
@@ -66,20 +67,34 @@ def _look(
         errors, warnings = sample_findings(loaded, layouts, references, sample)
         found.errors += errors
         found.warnings += warnings
+    estimate = pending_estimate(layouts, references)
+    if estimate is not None:
+        found.notes.append(
+            f"outcomes: about {estimate.rows:,} predictions will wait for theirs ({estimate.words}), "
+            f"{estimate.bytes / 1e6:,.0f} MB over all partitions"
+        )
     if broker and loaded.config.kafka is not None:
         try:
-            _ask_broker(found, loaded)
+            _ask_broker(found, loaded, estimate)
         except ConfigurationError as error:
             found.errors.append(error)
 
 
-def _ask_broker(found: Findings, loaded: Loaded) -> None:
+def _ask_broker(found: Findings, loaded: Loaded, estimate: PendingEstimate | None) -> None:
     from streamer.commands.connecting import settings_from
+    from streamer.kafka.key_samples import copartition_findings
     from streamer.kafka.settings import KafkaSettings
     from streamer.kafka.topics import Finding, check_topics, partition_counts, topic_specs
 
+    apart: list[str] = []
+    sources = 0
+
     async def ask(settings: KafkaSettings) -> list[Finding]:
+        nonlocal sources
         there = await partition_counts(settings)
+        sources = there.get(settings.inputs.get("predictions", ""), 0)
+        if estimate is not None:
+            apart.extend(await copartition_findings(settings, there))
         inputs = [there[name] for name in settings.inputs.values() if name in there]
         specs = topic_specs(settings, sources=max(inputs, default=1), profiles=settings.profiles_partitions)
         return await check_topics(settings, specs)
@@ -90,6 +105,11 @@ def _ask_broker(found: Findings, loaded: Loaded) -> None:
     except (BrokerUnavailable, FormatError, TimeoutError) as error:
         found.notes.append(f"topics were not looked at: {error or 'no answer'} ({settings.bootstrap_servers})")
         return
+    for words in apart:
+        found.warnings.append(loaded.fault("kafka", "inputs", message=words))
+    refused = too_many(estimate, limit=loaded.config.limits.pending_rows, partitions=sources) if estimate else ""
+    if refused and sources:
+        found.errors.append(loaded.fault("limits", "pending_rows", message=refused))
     for finding in findings:
         fault = loaded.fault("kafka", message=f"topic {finding.topic}: {finding.message}")
         # Topics that are not there yet are the next step, not a mistake of the file.
