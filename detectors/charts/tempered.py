@@ -133,8 +133,9 @@ def tick(
     """
     said = steps(bets, flat=flat, mu=mu, doubt=doubt)
     r = charts.r + said.entering
-    np.multiply(r, np.exp(said.step), out=r)
-    np.minimum(r, LARGEST_R, out=r)
+    r *= np.exp(said.step)
+    if r.max(initial=0.0) > LARGEST_R:
+        np.minimum(r, LARGEST_R, out=r)
     moved = np.repeat(said.shift, bets.direction_bets)
     moved += charts.moved
     charts = _twins(charts, r=r, step=said.step, moved=moved, events=charts.events + said.events, pane=pane)
@@ -174,8 +175,8 @@ def steps(bets: Bets, *, flat: Ints, mu: Floats, doubt: Floats | None = None) ->
     if doubt is not None:
         kappa = kappa * np.repeat(doubt, bets.monitor_bets)
         step = np.minimum(gain / kappa, bets.cap)
-    if not bets.rests:
-        entering = np.minimum(events, 1.0)
+    if doubt is None and not bets.rests:
+        entering = np.broadcast_to(np.float64(1.0), gain.shape) if n.all() else np.minimum(events, 1.0)
     else:
         entering = bets.entry * events
         entering /= kappa
