@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ import msgspec
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from schemas.layouts import Limits
 from streamer.core.profiling import apply, start
 from streamer.core.profiling_state import ProfilingState
 from streamer.core.records import Batch, PlainRecord
@@ -34,9 +36,15 @@ BATCH = 1_000
 #: The tests' models, of which one is told its outcomes, and takes what comes in any order.
 CONTROL = control_of(
     *(
-        msgspec.structs.replace(layout, horizon_ms=86_400_000, hold_ms=86_400_000)
+        msgspec.structs.replace(
+            layout,
+            horizon_ms=86_400_000,
+            hold_ms=86_400_000,
+            early_outcome_wait_ms=10_000,
+            limits=Limits(pending_rows=5_000),
+        )
         if layout.model == "credit"
-        else layout
+        else msgspec.structs.replace(layout, limits=Limits(pending_rows=5_000))
         for layouts in SILENT.models.values()
         for layout in layouts
     )
@@ -60,17 +68,18 @@ class Found(NamedTuple):
 
 
 def records(seed: int) -> Iterator[tuple[str, bytes | None, int]]:
-    """Input, value and append time, without end."""
+    """Input, value and append time, without end; one each millisecond, after the sound events' own times."""
     rng = random.Random(seed)
     sound = stream(3_000, seed)
-    while True:
+    last = max(record.timestamp for record in sound)
+    for append in count(last):
         base = rng.choice(sound)
         name, value = "predictions", base.value
         if rng.random() < 0.3:
             name, value = "outcomes", _outcome(rng, value)
         if value and rng.random() < 0.6:
             value = mutated(rng, value)
-        yield name, value, base.timestamp
+        yield name, value, append
 
 
 def mutated(rng: random.Random, value: bytes) -> bytes:
