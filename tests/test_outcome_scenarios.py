@@ -23,7 +23,7 @@ from streamer.applying import control_of
 from streamer.core.records import PlainRecord
 from streamer.replaying import Replay
 
-MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+STEP, HOUR, DAY = 1_800_000, 3_600_000, 86_400_000
 #: A Monday; the reference is the two weeks before.
 BEGIN = 1_735_516_800_000
 RATE = 60  # predictions an hour
@@ -94,7 +94,7 @@ def layout(learned: Reference, **settings: Any) -> Layout:
         model="m",
         from_ms=0,
         reference=learned.id,
-        pane_ms=10 * MINUTE,
+        pane_ms=STEP,
         monitored=("score",),
         horizon_ms=3 * DAY,
         maturity_ms=DAY,
@@ -104,16 +104,16 @@ def layout(learned: Reference, **settings: Any) -> Layout:
 
 
 def told(one: Layout, learned: Reference, flow: Stream) -> Replay:
-    """The stream in steps of ten minutes of append time, predictions and outcomes side by side."""
+    """The stream in steps of half an hour of append time, predictions and outcomes side by side."""
     replay = Replay(control_of({"m": one}, {"m": learned}))
     ids = [f"p{i}" for i in range(flow.ts.size)]
     came = np.argsort(flow.came, kind="stable")
     came = came[flow.came[came] >= 0]
     offset = 0
     last = int(flow.ts.max())  # later there is silence, which is another story
-    for at in range(BEGIN, last, 10 * MINUTE):
-        made = np.flatnonzero((flow.ts >= at) & (flow.ts < at + 10 * MINUTE))
-        known = came[(flow.came[came] >= at) & (flow.came[came] < at + 10 * MINUTE)]
+    for at in range(BEGIN, last, STEP):
+        made = np.flatnonzero((flow.ts >= at) & (flow.ts < at + STEP))
+        known = came[(flow.came[came] >= at) & (flow.came[came] < at + STEP)]
         predictions = [
             {"id": ids[i], "model": "m", "ts": int(flow.ts[i]), "score": float(flow.score[i]),
              "segment": {"country": str(flow.country[i])}} for i in made.tolist()
@@ -132,7 +132,7 @@ def told(one: Layout, learned: Reference, flow: Stream) -> Replay:
             if records:
                 replay.records(name, records)
         offset += 100_000
-        replay.tick("predictions", append_ts=at + 10 * MINUTE)
+        replay.tick("predictions", append_ts=at + STEP)
     return replay
 
 
@@ -144,7 +144,7 @@ def alarmed(replay: Replay) -> set[tuple[str, str]]:
     return {(one.feature, str(one.view)) for incident in replay.said.incidents for one in incident.evidence}
 
 
-QUIET = {
+QUIET: dict[str, dict[str, Any]] = {
     "at start": {},
     "with a daily cycle in meaning and traffic": {"cycle": 0.5, "rate": lambda d: 1 + 0.6 * np.sin(2 * np.pi * d)},
     "on a traffic step of three": {"rate": lambda d: np.where(d > 4, 3.0, 1.0)},
@@ -154,7 +154,7 @@ QUIET = {
 @pytest.mark.parametrize("story", list(QUIET))
 def test_positives_sooner_than_negatives_page_nobody(story: str) -> None:
     """Labels of one class come ten hours before the other's; charts wait for maturity, so nothing fires."""
-    recipe: dict[str, Any] = QUIET[story]
+    recipe = QUIET[story]
     learned = reference(recipe.get("cycle", 0.0))
     replay = told(layout(learned), learned, stream(8, seed=21, **recipe))
     assert replay.said.incidents == []
