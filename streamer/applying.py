@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from detectors.outcomes import outcome_spec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
@@ -372,6 +373,21 @@ def _expectations(expect: configuration.Expectations) -> tuple[Expectation, ...]
     return tuple(rules)
 
 
+def _unjoinable(
+    loaded: Loaded, name: str, model: configuration.Model, reference: Reference
+) -> list[ConfigurationError]:
+    """Why outcomes of a model could not be counted."""
+    asked = Layout(model=name, from_ms=0, reference=reference.id, **_outcomes(model, reference))
+    try:
+        spec = outcome_spec(reference, asked)
+    except ConfigurationError as error:
+        return [loaded.fault("models", name, "outcomes", "positive", message=error.message.removeprefix("positive: "))]
+    if spec is None:
+        message = "nothing to compare outcomes with: the reference knows no score, no value, no label of up to 100 classes"
+        return [loaded.fault("models", name, "outcomes", message=message)]
+    return []
+
+
 def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: Reference) -> list[ConfigurationError]:
     """What the file says of a model that its reference contradicts."""
     faults = []
@@ -390,6 +406,8 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
             faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
     if model.outcomes is not None and kind_of(model, reference) != "predictions":
         faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
+    elif model.outcomes is not None:
+        faults += _unjoinable(loaded, name, model, reference)
     tested = views_of(model, reference, most=loaded.config.limits.tested_views)
     faults += unmet(loaded, name, reference, views=tested)
     faults += unwatchable(loaded, name, reference)

@@ -404,6 +404,22 @@ class Config(Section):
     conditions: dict[Name, Expression] = Field(default={}, description="Conditions by name, for when and page_when.")
     models: dict[Name, Model] = Field(min_length=1)
 
+    @field_validator("mapping")
+    @classmethod
+    def _of_outcomes(cls, mapping: dict[InputName, ReadBy]) -> dict[InputName, ReadBy]:
+        if "outcomes" in mapping:
+            from streamer.formats.outcomes import FIELDS
+
+            named = {*mapping["outcomes"].fields, *mapping["outcomes"].constants}
+            strangers = sorted(named - FIELDS)
+            if strangers:
+                raise ValueError(
+                    f"outcomes: {strangers[0]} is nothing that an outcome says; it has {', '.join(sorted(FIELDS))}"
+                )
+            if "id" not in named:
+                raise ValueError("outcomes: id must be mapped: by it they are joined")
+        return mapping
+
 
 class Loaded:
     """A configuration with its file: places for messages, and the folder that its paths are relative to.

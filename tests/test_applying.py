@@ -86,7 +86,9 @@ def test_a_calendar_and_weights_are_part_of_the_layout(tmp_path: Path) -> None:
 def test_maturity_is_a_seventh_of_the_horizon_and_a_day_at_most_where_nothing_else_is_said(
     tmp_path: Path, more: str, horizon: int, maturity: int, pane: int
 ) -> None:
-    layout = layout_of(tmp_path, f"    kind: predictions\n    {more}\n")
+    write_reference(tmp_path)
+    file = loaded(tmp_path, f"    kind: predictions\n    {more}\n")
+    layout = applying.layout_of("m", file.config.models["m"], load_references(file)["m"])
     assert (layout.horizon_ms, layout.maturity_ms, layout.outcome_pane_ms) == (horizon, maturity, pane)
 
 
@@ -100,6 +102,7 @@ def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
         ("    ignore: [agee]\n", "tripline.yaml:5: models.m.ignore[0]: no feature is 'agee', did you mean `age`?"),
         ("    ignore: ['*']\n", "tripline.yaml:5: models.m.ignore: leaves no feature to be tested"),
         ("    expect: {agee: {}}\n", "tripline.yaml:5: models.m.expect.agee: is not in the reference, did you mean"),
+        ("    kind: predictions\n    outcomes: {}\n", "tripline.yaml:6: models.m.outcomes: nothing to compare outcomes"),
         ("    outcomes: {}\n", "tripline.yaml:5: models.m.outcomes: are for predictions; this is a feature set"),
         ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
         ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),

@@ -74,6 +74,8 @@ def test_every_error_is_found_at_once_with_its_line() -> None:
         ("false_alarms: once", "4: models.m.false_alarms: must be a budget such as `1 per 30d`, got 'once'"),
         ("false_alarms: 0 per 30d", "4: models.m.false_alarms: must allow more than 0 alarms"),
         ("pane: 10ms", "4: models.m.pane: must be at least 1s, got '10ms'"),
+        ("batch_gap: 6h", "2: models.m: batch_gap goes with `pane: batch`"),
+        ("pane: batch\n    outcomes: {}", "2: models.m: pane: batch has no clock for outcomes"),
         ("compare: trailing 1d", "4: models.m.compare: must be reference, yesterday, last week, or trailing 2d to"),
         ("compare: tomorrow", "4: models.m.compare: must be reference, yesterday, last week, or trailing 2d to"),
         ("calendar: {2025-2-1: sunday}", "4: models.m.calendar.2025-2-1: must be a date such as 2025-12-25"),
@@ -181,6 +183,18 @@ def test_a_secret_comes_from_the_environment_or_from_a_file(tmp_path: Path) -> N
 def test_a_mapping_is_checked_by_the_decoder_that_uses_it() -> None:
     [found] = errors_of("mapping:\n  predictions: {fields: {id: a}}\n" + model(""))
     assert found == "tripline.yaml:2: mapping.predictions: fields: ts must be mapped"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("{ts: at, id: n, score: s}", "mapping: outcomes: score is nothing that an outcome says"),
+        ("{ts: at, label: y}", "mapping: outcomes: id must be mapped"),
+    ],
+)
+def test_a_mapping_of_outcomes_names_what_outcomes_have(fields: str, expected: str) -> None:
+    [found] = errors_of(f"mapping:\n  outcomes: {{fields: {fields}}}\n" + model(""))
+    assert expected in found
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
