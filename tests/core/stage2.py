@@ -266,3 +266,38 @@ def steady(log: Log, sources: Sequence[Source], one: Layout, *, panes: int, shif
         for source in sources:
             log.append(at + LATENESS, source.progress(caught_up=True))
     return at + LATENESS
+
+
+def busy_log(one: Layout | None = None) -> Log:
+    """Two sources, disorder, a late pane's worth, a drift and its end, a record twice, a silence and a return."""
+    one = one or layout()
+    log, sources = Log(), [Source(0), Source(1)]
+    at = steady(log, sources, one, panes=6, n=40)
+    late = events(15, start=BEGIN + PANE, span=2 * PANE, seed=7)
+    log.append(at + 1, sources[0].delta(one, late, late=[True] * 15))
+    log.append(at + 2, sources[0].progress(caught_up=True))
+    at = steady(log, sources, one, panes=30, n=40, start=BEGIN + 6 * PANE, shifts=dict.fromkeys(range(4, 12), 2.0))
+    log.records.append(log.records[-1]._replace(offset=3 * len(log.records)))
+    for second in range(0, 1_800, 60):
+        for source in sources:
+            log.append(at + second * 1_000, source.progress(caught_up=True))
+    steady(log, sources, one, panes=5, n=40, start=BEGIN + 60 * PANE)
+    return log
+
+
+def last_reports(reader: Reader) -> dict[int, WindowReport]:
+    """The last revision of every window, by its start."""
+    found: dict[int, WindowReport] = {}
+    for report in reader.said("windows"):
+        found[report.start] = report
+    return found
+
+
+def cells(report: WindowReport) -> dict[tuple[str, tuple[str, ...]], int]:
+    return {(cell.version, cell.segment): cell.n for cell in report.cells}
+
+
+def busy_log_of_one() -> Log:
+    log = Log()
+    steady(log, [Source()], layout(), panes=6)
+    return log

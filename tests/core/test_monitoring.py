@@ -1,71 +1,40 @@
-"""Stage 2 as a whole: the truth of windows, any batching, coming back, late events, gaps, layouts, silence."""
+"""Stage 2 as a whole: the truth of windows, any batching, coming back, ranges, findings, one whole drift."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from stage2 import (
     BEGIN,
-    DAY,
     HOUR,
-    LATENESS,
     PANE,
     Events,
     Log,
     Reader,
     Source,
+    busy_log,
+    busy_log_of_one,
+    cells,
     control,
     events,
+    last_reports,
     layout,
     reference,
     steady,
 )
 
-from schemas.alerts import AlertState, Reason
-from schemas.errors import ConfigurationError, FormatError, LateLayout, ProtocolBroken, ReferenceFileError
-from schemas.layouts import Layout
+from schemas.errors import ConfigurationError, FormatError, ProtocolBroken
 from schemas.profiles import Extra
-from schemas.verdicts import Status, WindowReport
+from schemas.verdicts import Status
 from streamer.core import monitoring
 from streamer.core.control import Control
-from streamer.core.forms import form_of
 from streamer.core.monitoring import PANES_PER_APPLY
 from streamer.core.positions import POSITION_KEY, MonitoringPosition, latest, unpack
 from streamer.core.records import Batch
 
 ONE = layout()
-
-
-def busy_log(one: Layout = ONE) -> Log:
-    """Two sources, disorder, a late pane's worth, a drift and its end, a record twice, a silence and a return."""
-    log, sources = Log(), [Source(0), Source(1)]
-    at = steady(log, sources, one, panes=6, n=40)
-    late = events(15, start=BEGIN + PANE, span=2 * PANE, seed=7)
-    log.append(at + 1, sources[0].delta(one, late, late=[True] * 15))
-    log.append(at + 2, sources[0].progress(caught_up=True))
-    at = steady(log, sources, one, panes=30, n=40, start=BEGIN + 6 * PANE, shifts=dict.fromkeys(range(4, 12), 2.0))
-    log.records.append(log.records[-1]._replace(offset=3 * len(log.records)))
-    for second in range(0, 1_800, 60):
-        for source in sources:
-            log.append(at + second * 1_000, source.progress(caught_up=True))
-    steady(log, sources, one, panes=5, n=40, start=BEGIN + 60 * PANE)
-    return log
-
-
-def last_reports(reader: Reader) -> dict[int, WindowReport]:
-    """The last revision of every window, by its start."""
-    found: dict[int, WindowReport] = {}
-    for report in reader.said("windows"):
-        found[report.start] = report
-    return found
-
-
-def cells(report: WindowReport) -> dict[tuple[str, tuple[str, ...]], int]:
-    return {(cell.version, cell.segment): cell.n for cell in report.cells}
 
 
 def test_every_window_says_what_counting_by_hand_says() -> None:
@@ -207,12 +176,6 @@ def test_open_panes_that_are_not_what_they_were_stop_the_worker() -> None:
         monitoring.replay(back, [], control(ONE))
 
 
-def busy_log_of_one() -> Log:
-    log = Log()
-    steady(log, [Source()], ONE, panes=6)
-    return log
-
-
 def test_a_range_that_comes_twice_is_dropped_and_counted() -> None:
     log = busy_log_of_one()
     log.records.insert(5, log.records[2])
@@ -228,214 +191,6 @@ def test_a_gap_between_ranges_stops_the_worker() -> None:
     del log.records[4]
     with pytest.raises(ProtocolBroken, match="does not join"):
         Reader.start(control(ONE)).read(log)
-
-
-LATE = [
-    # pane of the late events, (revision, n, late_n) of its last report, dropped
-    ("while it is open: in the report, not in the charts", 5, (0, 70, 10), 0),
-    ("closed, within hold: a revision", 3, (1, 70, 10), 0),
-    ("closed, past hold: dropped", 0, (0, 60, 0), 10),
-]
-
-
-@pytest.mark.parametrize(("pane", "expected", "dropped"), [row[1:] for row in LATE], ids=[row[0] for row in LATE])
-def test_late_events(pane: int, expected: tuple[int, int, int], dropped: int) -> None:
-    one = layout(hold_ms=2 * PANE)
-    log, source = Log(), Source()
-    at = steady(log, [source], one, panes=6)
-    rows = events(10, start=BEGIN + pane * PANE, seed=9)
-    log.append(at + 1, source.delta(one, rows, late=[True] * 10))
-    log.append(at + 2, source.progress())
-    steady(log, [source], one, panes=3, start=BEGIN + 6 * PANE)
-    reader = Reader.start(control(one)).read(log)
-    report = last_reports(reader)[BEGIN + pane * PANE]
-    assert expected == (report.revision, report.n, report.late_n)
-    counters = reader.state.counters
-    assert dropped == counters.drops["late"]
-    assert counters.consumed == counters.applied + sum(counters.drops.values())
-    assert report.views[0].features[0].n == report.n
-
-
-def test_late_events_change_no_chart() -> None:
-    """The same stream with and without late events: the same verdicts in every other window."""
-    log, source = Log(), Source()
-    at = steady(log, [source], ONE, panes=6)
-    log.append(at + 1, source.delta(ONE, events(500, start=BEGIN + 4 * PANE, shift=5.0), late=[True] * 500))
-    steady(log, [source], ONE, panes=6, start=BEGIN + 6 * PANE)
-    plain, other = Log(), Source()
-    steady(plain, [other], ONE, panes=12)
-    reports = [Reader.start(control(ONE)).read(one).said("windows") for one in (log, plain)]
-    verdicts = [
-        {report.start: report.views[0].features[0].verdict for report in some if report.revision == 0}
-        for some in reports
-    ]
-    assert verdicts[0] == verdicts[1]
-
-
-def test_a_revision_is_said_once_per_progress_however_many_deltas_were_late() -> None:
-    log, source = Log(), Source()
-    at = steady(log, [source], ONE, panes=4)
-    for seed in range(5):
-        rows = events(3, start=BEGIN, seed=20 + seed)
-        log.append(at + 1, source.delta(ONE, rows, late=[True] * 3))
-    log.append(at + 2, source.progress())
-    reader = Reader.start(control(ONE)).read(log)
-    revisions = [(report.start, report.revision, report.late_n) for report in reader.said("windows")[3:]]
-    assert revisions == [(BEGIN, 1, 15)]
-
-
-def test_held_panes_are_let_go_when_hold_has_passed() -> None:
-    one = layout(hold_ms=2 * PANE)
-    log = Log()
-    steady(log, [Source()], one, panes=8)
-    reader = Reader.start(control(one)).read(log)
-    held = [key for key in latest(reader.changelog) if key.startswith(b"held|")]
-    assert len(held) == len(reader.state.models["m"].held) == 2
-
-
-def test_a_slow_source_is_not_late_for_what_is_open_and_late_for_what_is_closed_here() -> None:
-    """Events on time at their source that meet a closed pane are late here: charts do not go back."""
-    log, fast, slow = Log(), Source(0), Source(1)
-    known = control(ONE, sources=2)
-    log.append(BEGIN, slow.progress(caught_up=True))
-    steady(log, [fast], ONE, panes=4)
-    for second in range(0, 60, 10):
-        log.append(BEGIN + 4 * PANE + LATENESS + second * 1_000, slow.progress(caught_up=True), fast.progress())
-    reader = Reader.start(known).read(log)
-    assert [report.n for report in reader.said("windows")] == [60, 60, 60]
-    log.append(BEGIN + 5 * PANE, slow.delta(ONE, events(10, start=BEGIN)), slow.progress())
-    reader = Reader.start(known).read(log)
-    assert [(r.start, r.revision, r.n, r.late_n) for r in reader.said("windows")[3:]] == [(BEGIN, 1, 70, 10)]
-
-
-def test_a_long_silence_is_one_report_and_an_alarm_is_dated_to_its_pane() -> None:
-    """A week without events is closed in a few steps; the silence is alarmed at the pane in which it was too long."""
-    log, source = Log(), Source()
-    steady(log, [source], ONE, panes=6)
-    back = BEGIN + 7 * DAY
-    log.append(back, source.delta(ONE, events(60, start=back)))
-    reader = Reader.start(control(ONE)).read(log)
-    reports = reader.said("windows")
-    assert [report.n for report in reports[:5]] == [60] * 5
-    assert all(report.n == 0 for report in reports[6:])
-    assert len(reports) < 12
-    spans = [(report.start, report.end) for report in reports]
-    assert all(before[1] == after[0] for before, after in pairwise(spans))
-    [silence] = [alert for alert in reader.said("alerts") if alert.evidence.detector == "silence"]
-    assert silence.reason is Reason.SILENCE
-    assert silence.window_end - (BEGIN + 6 * PANE) < HOUR
-
-
-def test_a_silent_model_closes_empty_panes_while_append_time_passes() -> None:
-    log, source = Log(), Source()
-    at = steady(log, [source], ONE, panes=3)
-    for second in range(0, 3_600, 1):
-        log.append(at + second * 1_000, source.progress(caught_up=True))
-    reader = Reader.start(control(ONE)).read(log)
-    assert [report.n for report in reader.said("windows")] == [60, 60, 60, 0, 0, 0, 0, 0]
-    assert reader.state.watermarks()["m"] > BEGIN + 8 * PANE
-
-
-def test_a_source_that_says_nothing_holds_every_pane_and_is_announced_once() -> None:
-    log, sources = Log(), [Source(0), Source(1)]
-    log.append(BEGIN, sources[1].progress(caught_up=True))
-    at = steady(log, sources[:1], ONE, panes=3)
-    known = control(ONE, sources=2)
-    reader = Reader.start(known).read(log)
-    assert reader.said("windows") == []
-    assert [(audit.subject, audit.decision) for audit in reader.said("audit")] == [("source 1", "stalled")]
-    log.append(at, sources[1].progress(caught_up=True))
-    log.append(at + 11_000, sources[1].progress(caught_up=True), sources[0].progress(caught_up=True))
-    reader = Reader.start(known).read(log)
-    sources_said = [audit.reason for audit in reader.said("audit") if audit.subject == "source 1"]
-    assert sources_said == [Reason.SOURCE_STALLED, Reason.SOURCE_MOVES]
-    assert [report.n for report in reader.said("windows")] == [60, 60]
-
-
-def test_a_source_that_never_spoke_holds_and_is_announced() -> None:
-    log = Log()
-    steady(log, [Source(0)], ONE, panes=3)
-    reader = Reader.start(control(ONE, sources=2)).read(log)
-    assert (reader.said("windows"), reader.state.watermarks()) == ([], {})
-    assert [audit.reason for audit in reader.said("audit")] == [Reason.SOURCE_STALLED]
-
-
-CHANGED = layout(from_ms=BEGIN + 12 * PANE, pane_ms=2 * PANE, owner="others")
-
-
-def test_a_layout_takes_over_at_its_time_and_ends_the_incident_of_the_old_one() -> None:
-    log, source = Log(), Source()
-    steady(log, [source], ONE, panes=12, shifts=dict.fromkeys(range(4, 12), 3.0))
-    steady(log, [source], CHANGED, panes=4, start=CHANGED.from_ms)
-    reader = Reader.start(control(ONE, CHANGED)).read(log)
-    by_layout: dict[str, list[int]] = defaultdict(list)
-    for report in reader.said("windows"):
-        by_layout[report.layout].append((report.end - report.start) // PANE)
-    assert dict(by_layout) == {ONE.id: [1] * 12, CHANGED.id: [2] * 3}
-    last = reader.said("incidents")[-1]
-    assert (last.state, last.reason, last.resolved_at) == (AlertState.RESOLVED, Reason.LAYOUT_CHANGED, CHANGED.from_ms)
-    assert {alert.reason for alert in reader.said("alerts") if alert.ends_at} == {Reason.LAYOUT_CHANGED}
-    in_force = [audit.subject for audit in reader.said("audit") if audit.reason is Reason.LAYOUT_IN_FORCE]
-    assert in_force == [f"layout {ONE.id}", f"layout {CHANGED.id}"]
-    single = Reader.start(control(ONE, CHANGED)).read(log, range(len(log.records)))
-    assert single.outputs == reader.outputs
-
-
-def test_a_layout_that_is_learned_in_time_is_taken_and_one_that_is_late_stops_the_worker() -> None:
-    log = busy_log_of_one()
-    reader = Reader.start(control(ONE)).read(log)
-    reader.control = control(ONE, CHANGED)
-    assert reader.apply(Batch("profiles", [], reader.state.next)) == []
-    past = layout(from_ms=BEGIN + 2 * PANE, owner="late")
-    with pytest.raises(LateLayout, match="watermark"):
-        monitoring.apply(reader.state, Batch("profiles", [], reader.state.next), control(ONE, past))
-
-
-def test_a_delta_of_a_layout_that_control_lacks_changes_nothing_and_may_be_tried_again() -> None:
-    log = Log()
-    steady(log, [Source()], ONE, panes=3)
-    reader = Reader.start(Control(cluster=control().cluster))
-    batch = next(log.batches(()))
-    with pytest.raises(LateLayout, match="not in the control topic"):
-        monitoring.apply(reader.state, batch, reader.control)
-    reader.control = control(ONE)
-    assert len(reader.apply(batch)) > 0
-    assert reader.outputs == Reader.start(control(ONE)).read(log).outputs
-
-
-def test_a_layout_whose_reference_is_not_whole_is_not_taken() -> None:
-    log = Log()
-    steady(log, [Source()], ONE, panes=1)
-    lacking = replace(control(ONE), references={})
-    with pytest.raises(LateLayout, match="reference"):
-        Reader.start(lacking).read(log)
-    with pytest.raises(ReferenceFileError, match=reference().id):
-        form_of(ONE, lacking)
-
-
-def test_events_counted_under_the_wrong_layout_are_dropped_and_counted() -> None:
-    """A source that learned late of a layout: its events of the new time are in the accounts, not in the charts."""
-    log, source = Log(), Source()
-    steady(log, [source], ONE, panes=12)
-    log.append(CHANGED.from_ms, source.delta(ONE, events(7, start=CHANGED.from_ms)))
-    reader = Reader.start(control(ONE, CHANGED)).read(log)
-    assert reader.state.counters.drops["layout"] == 7
-    learns = Reader.start(control(ONE)).read(log)
-    learns.control = control(ONE, CHANGED)
-    with pytest.raises(LateLayout):
-        monitoring.apply(learns.state, Batch("profiles", [], learns.state.next), learns.control)
-
-
-def test_a_model_that_moves_to_another_partition_closes_its_panes_up_to_there() -> None:
-    moved = layout(from_ms=BEGIN + 3 * PANE, partition=1)
-    log, source = Log(), Source()
-    at = steady(log, [source], ONE, panes=3)
-    for second in range(0, 1_200, 1):
-        log.append(at + second * 1_000, source.progress(caught_up=True))
-    reader = Reader.start(control(ONE, moved)).read(log)
-    assert [report.n for report in reader.said("windows")] == [60, 60, 60]
-    assert not [key for key in latest(reader.changelog) if key.startswith(b"chart|")]
-    assert reader.restored(log).state.models["m"].closed == moved.from_ms
 
 
 def test_names_of_odd_levels_are_findings() -> None:
@@ -517,22 +272,6 @@ def test_a_drift_is_one_incident_one_trigger_and_resolves_when_it_is_over() -> N
     assert resolved.evidence[0].size == pytest.approx(1.5, abs=0.5)
     assert (trigger.incident, trigger.state, trigger.window_end) == (opened.id, "approved", opened.opened_at)
     assert {output.key for output in reader.outputs if output.topic == "incidents"} == {f"m|{opened.version}".encode()}
-
-
-def test_events_open_under_a_layout_that_is_overtaken_are_dropped_and_counted() -> None:
-    """Events of the new layout's time that came before it was known leave their pane, and stay in the accounts."""
-    log, source = Log(), Source()
-    steady(log, [source], ONE, panes=3)
-    log.append(BEGIN + 3 * PANE, source.delta(ONE, events(9, start=CHANGED.from_ms), late=[False] * 9))
-    holder = Source(1)
-    log.append(BEGIN, holder.delta(ONE, events(5)))
-    reader = Reader.start(control(ONE, sources=2)).read(log)
-    reader.control = control(ONE, CHANGED, sources=2)
-    reader.apply(Batch("profiles", [], reader.state.next))
-    counters = reader.state.counters
-    assert counters.drops["layout"] == 9
-    assert counters.consumed == counters.applied + sum(counters.drops.values())
-    assert reader.restored(log).state.replayed
 
 
 def test_the_reference_of_these_tests_may_page() -> None:
