@@ -383,7 +383,7 @@ def _unjoinable(
     except ConfigurationError as error:
         return [loaded.fault("models", name, "outcomes", "positive", message=error.message.removeprefix("positive: "))]
     if spec is None:
-        message = "nothing to compare outcomes with: the reference knows no score, no value, no label of up to 100 classes"
+        message = "nothing to compare outcomes with: the reference knows no score, value, or label of up to 100 classes"
         return [loaded.fault("models", name, "outcomes", message=message)]
     return []
 

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.layouts import Expectation, Layout, RetrainPolicy, View
+from streamer import applying
 from streamer.applying import (
     Change,
     control_of,
@@ -102,7 +103,7 @@ def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
         ("    ignore: [agee]\n", "tripline.yaml:5: models.m.ignore[0]: no feature is 'agee', did you mean `age`?"),
         ("    ignore: ['*']\n", "tripline.yaml:5: models.m.ignore: leaves no feature to be tested"),
         ("    expect: {agee: {}}\n", "tripline.yaml:5: models.m.expect.agee: is not in the reference, did you mean"),
-        ("    kind: predictions\n    outcomes: {}\n", "tripline.yaml:6: models.m.outcomes: nothing to compare outcomes"),
+        ("    kind: predictions\n    outcomes: {}\n", "tripline.yaml:6: models.m.outcomes: nothing to compare"),
         ("    outcomes: {}\n", "tripline.yaml:5: models.m.outcomes: are for predictions; this is a feature set"),
         ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
         ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),
