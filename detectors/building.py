@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
+from detectors.batches import BATCH_MS, LEAST_BATCHES, BatchClock
 from detectors.bins import FeatureSpec
 from detectors.counting import Counts
 from detectors.horizon import Horizon
@@ -39,7 +40,8 @@ class ReferenceBuilder:
     kind: `predictions` (columns `score`, `label`, `value` are outputs, `outcome` is what came true) or `features`.
     segments: columns of `Rows.segments` whose values become views when they have 1,000 rows a day. features: columns to
     keep, all when None. exclude: [from, to) in ms that a person leaves out. positive: the positive of two classes, "":
-    by its name. maturity_ms: outcomes that came later (column `outcome_ts`) are not counted; 0: all are.
+    by its name. maturity_ms: outcomes that came later (column `outcome_ts`) are not counted; 0: all are. batch_gap_ms:
+    rows further apart are of two batches, and a pane is a batch (`batches`); 0: a pane is a slice of time.
 
     >>> rows = Rows(ts=np.arange(2000) * 600_000, columns={"x": np.arange(2000) % 50 * 1.0})
     >>> builder = ReferenceBuilder("m", "features")
@@ -61,11 +63,16 @@ class ReferenceBuilder:
         *,
         positive: str = "",
         maturity_ms: int = 0,
+        batch_gap_ms: int = 0,
     ) -> None:
         local_ms(np.zeros(1, dtype=np.int64), timezone=timezone)  # an unknown zone is refused here
-        self._model, self._kind, self._timezone = model, kind, timezone
+        # Batches have a clock of their own, without daylight saving.
+        self._model, self._kind, self._timezone = model, kind, "UTC" if batch_gap_ms else timezone
         self._segments = tuple(segments)
         self._wanted = None if features is None else tuple(features)
+        self._batch_gap_ms = batch_gap_ms
+        # The pass that surveys and the one that counts cut the same batches.
+        self._clocks = BatchClock(batch_gap_ms), BatchClock(batch_gap_ms)
         self._excluded: Spans = merged(tuple((int(begin), int(end)) for begin, end in exclude))
         self._survey = Survey(OUTPUTS if kind == "predictions" else None)
         self._seen = self._untimed = 0
@@ -95,6 +102,8 @@ class ReferenceBuilder:
             rows, numbers = rows.take(kept), numbers[kept]
         if len(rows) == 0:
             return
+        if self._batch_gap_ms:
+            rows = self._clocks[0].retimed(rows)
         timed = rows.ts[rows.ts != NO_TIME]
         self._untimed += len(rows) - timed.size
         if timed.size:
@@ -117,6 +126,8 @@ class ReferenceBuilder:
         for at in range(0, len(rows), _CHUNK):
             piece = rows.take(slice(at, at + _CHUNK))
             kept = self._kept(piece)
+            if self._batch_gap_ms:
+                piece, kept = self._clocks[1].retimed(piece.take(kept)), np.ones(int(kept.sum()), dtype=np.bool_)
             if counts.timed:
                 strays = kept & (piece.ts != NO_TIME) & self._horizon.strays(piece.ts)
                 self._strays += int(strays.sum())
@@ -147,7 +158,7 @@ class ReferenceBuilder:
                         spec, blocks, counted.times, spans=() if model is None else model.excluded, model=model
                     )
                     if model is None:
-                        findings += _findings(spec, found, moved)
+                        findings += _findings(spec, found, moved, self._clocks[0] if self._batch_gap_ms else None)
                 features[counted.view][spec.name] = found
                 model = model or found
         n = counts.views[0].rows
@@ -176,6 +187,7 @@ class ReferenceBuilder:
                 provisional=provisional,
                 excluded=self._excluded,
                 outcomes=counts.outcomes(),
+                batches=self._clocks[0].batches() if self._batch_gap_ms else None,
                 labels=None if self._outcomes is None else self._outcomes.finish(),
             )
         )
@@ -183,12 +195,19 @@ class ReferenceBuilder:
     def shadow(self, reference: Reference, layout: Layout) -> Reference:
         """The finished reference with what its own replay attained under a layout's settings; see `shadowing`.
 
-        Without times, or with less than two days, there is nothing to replay: the reference as it is.
+        Without times, or with less than two days, there is nothing to replay, and of batches there are too few to judge
+        each without itself: the reference as it is.
         """
         from detectors.shadowing import Past, shadow_of
 
         counts = self._counts
-        if counts is None or not counts.timed or not reference.specs or counts.views[0].times.weekdays.size < 2:
+        if (
+            counts is None
+            or self._batch_gap_ms
+            or not counts.timed
+            or not reference.specs
+            or counts.views[0].times.weekdays.size < 2
+        ):
             return reference
         columns = {spec.name: counts.slice_of(spec) for spec in counts.specs}
         past = Past(counts.views[0].table, columns, counts.views[0].times)
@@ -256,6 +275,7 @@ class ReferenceBuilder:
             rows,
             timed=(self._first, self._last) if timed else None,
             timezone=self._timezone,
+            base_ms=BATCH_MS if self._batch_gap_ms else None,
         )
 
     def _views(self, rows: int, days: float) -> tuple[dict[View, int], int]:
@@ -273,6 +293,10 @@ class ReferenceBuilder:
     def _provisional(self, counts: Counts) -> str:
         if not counts.timed:
             return "no times: bins and means only; season and dependence are learned from the stream's own first week"
+        if self._batch_gap_ms:
+            found = self._clocks[0].count
+            few = f"{found} batches: {LEAST_BATCHES} are needed to know how batches differ"
+            return few if found < LEAST_BATCHES else ""
         days = (self._last + 1 - self._first) / DAY
         # An hour's grace: a week of hourly rows spans six days and 23 hours.
         if days < 7 - 1 / 24:
@@ -281,10 +305,15 @@ class ReferenceBuilder:
         return "" if seen & {5, 6} else "no weekend seen: the season of a week is not known"
 
 
-def _findings(spec: FeatureSpec, found: FeatureReference, moved: str | None) -> list[Finding]:
+def _findings(
+    spec: FeatureSpec, found: FeatureReference, moved: str | None, clock: BatchClock | None = None
+) -> list[Finding]:
+    spans = found.excluded
+    if clock is not None:
+        spans = tuple((clock.start_of(begin), clock.end_of(end)) for begin, end in spans)
     findings = [
         Finding("outage", spec.name, f"{spec.name}: missing, unseen or non-finite {_span(begin, end)}; left out")
-        for begin, end in found.excluded
+        for begin, end in spans
     ]
     if moved is not None:
         findings.append(Finding("not_stationary", spec.name, f"{spec.name} is not stationary: {moved}"))

@@ -45,6 +45,7 @@ class Counts:
         *,
         timed: tuple[int, int] | None,
         timezone: str,
+        base_ms: int | None = None,
     ) -> None:
         self.specs, self.timed = specs, timed is not None
         self._table, self._binner = Table(specs), Binner(specs)
@@ -56,7 +57,8 @@ class Counts:
         for view, n in {View(): rows, **views}.items():
             share = TABLE_BYTES if not views else TABLE_BYTES // 2 // (1 if view == View() else len(views))
             least = self.views[0].times.base_ms if self.views else FINEST_MS
-            base = base_block(rows=n, first=begin, last=last, most=min(MOST_BLOCKS, share // row_bytes), least=least)
+            most = min(MOST_BLOCKS, share // row_bytes)
+            base = base_ms or base_block(rows=n, first=begin, last=last, most=most, least=least)
             first = begin // base
             times = calendar(base_ms=base, first=first, blocks=last // base - first + 1, timezone=timezone)
             self.views.append(ViewCounts(view, times, np.zeros((times.blocks, self._width), dtype=np.int32)))

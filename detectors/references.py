@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors.batches import Batches
 from detectors.bins import FeatureSpec
 from detectors.directions import STEP_BITS, Directions
 from detectors.outcome_references import OutcomeDocument, OutcomeReference
@@ -48,7 +49,7 @@ __all__ = [
 #: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
 REFERENCE_FORMAT = 2
 #: Optional parts of the document, absent where there is nothing, by the format that brought them.
-_PARTS = {"shadow": 2, "labels": 2}
+_PARTS = {"shadow": 2, "labels": 2, "batches": 2}
 HOURS = 168
 _LARGEST_ARRAY = 1 << 28
 
@@ -114,6 +115,7 @@ class Reference:
     segments: columns that views may name. views: the model (`View()`) and all that had rows enough.
     gaps: (168,) longest time without a row that touches the hour of the week, ms. provisional: why it may not page by
     itself, "" when it may. excluded: [from, to) that a person left out. shadow: what its own replay attained.
+    batches: how it was cut, when a pane is a batch; start and end are then on the batches' own clock.
     labels: losses and calibration of the reference's outcomes, when it had any.
     """
 
@@ -132,6 +134,7 @@ class Reference:
     excluded: tuple[tuple[int, int], ...] = ()
     outcomes: OutcomeTable | None = None
     shadow: Shadow | None = None
+    batches: Batches | None = None
     labels: OutcomeReference | None = None
     id: str = ""
 
@@ -202,6 +205,8 @@ def _hash(content: dict[str, Any]) -> str:
 def _content(reference: Reference) -> dict[str, Any]:
     outcomes = reference.outcomes
     parts = {} if reference.shadow is None else {"shadow": msgspec.to_builtins(reference.shadow)}
+    if reference.batches is not None:
+        parts["batches"] = msgspec.to_builtins(reference.batches)
     if reference.labels is not None:
         parts["labels"] = outcome_content(reference.labels, _pack)
     return {
@@ -291,6 +296,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     outcomes: dict[str, dict[str, Any]] | None
     views: list[_ViewDocument]
     shadow: Shadow | None = None
+    batches: Batches | None = None
     labels: OutcomeDocument | None = None
 
 
@@ -335,6 +341,7 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         views=views,
         outcomes=outcomes,
         shadow=document.shadow,
+        batches=document.batches,
         labels=None if document.labels is None else outcome_loaded(document.labels, _unpack),
         id=reference_id,
     )

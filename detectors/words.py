@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectors.batches import BATCH_MS
 from detectors.bins import FeatureSpec
 from detectors.design_effect import deff_at, n_bar_at
 from detectors.shadow import words_of
 from schemas.layouts import View
 
 if TYPE_CHECKING:
+    from detectors.outcome_references import OutcomeReference
     from detectors.references import FeatureReference, Reference
 
 #: Under the first a direction is silent, under the second its tolerance is widened (DETECTION 2).
 SILENT_BELOW, WIDENED_BELOW = 500.0, 5000.0
 TOLERANCE = 0.1
+_SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _PANES = ((300_000, "5 min"), (3_600_000, "1 h"))
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -30,7 +33,10 @@ def words(reference: Reference) -> list[str]:
     ['credit: 0 rows without times, 0 features, 0 views']
     """
     span = "without times"
-    if reference.end > reference.start:
+    if reference.batches is not None:
+        cut = reference.batches
+        span = f"from {_utc(cut.start)} to {_utc(cut.end)} in {cut.count} batches, one every {days_of(cut.spacing_ms)}"
+    elif reference.end > reference.start:
         span = (
             f"from {_utc(reference.start)} to {_utc(reference.end)} ({reference.days:.1f} days, {reference.timezone})"
         )
@@ -43,12 +49,37 @@ def words(reference: Reference) -> list[str]:
     others = [f"{view} ({of_view.n:,} rows)" for view, of_view in sorted(reference.views.items()) if view != View()]
     if others:
         lines.append("views with a reference of their own: " + ", ".join(others))
+    if reference.labels is not None:
+        lines.append(outcome_words(reference.labels))
     lines += [f"finding: {finding.words}" for finding in reference.findings if finding.kind != "short"]
     if reference.shadow is not None:
         lines += words_of(reference.shadow)
     if reference.provisional:
         lines.append(f"provisional (shown, silent): {reference.provisional}")
     return lines
+
+
+def outcome_words(labels: OutcomeReference) -> str:
+    """What was learned of outcomes: how often it is wrong, how scores come true, how late labels are."""
+    whole, parts = labels.views[View()], [f"outcomes: {labels.n:,} rows"]
+    if len(labels.classes) == 2:
+        parts.append(f"the positive class is {labels.classes[1]!r}")
+    if whole.losses is not None:
+        parts.append(
+            f"{whole.losses.rate:.1%} wrong (a label counts as 1/{whole.losses.deff:.1f}), worse by "
+            f"{whole.losses.tolerance():.1%} or more is looked for"
+        )
+    if whole.calibration is not None:
+        now = ", ".join(f"{p:g} {q:.2f}" for p, q in zip(_SCORES, whole.calibration.map.at(np.array(_SCORES)), strict=True))
+        parts.append(f"scores mean {now}")
+    parts.append(
+        f"99 % of the labels had come after {labels.maturity_ms / 3_600_000:.1f} h"
+        if labels.maturity_ms
+        else "no times of labels: maturity is not learned"
+    )
+    if len(labels.views) > 1:
+        parts.append(f"{len(labels.views) - 1} views with labels enough of their own")
+    return "; ".join(parts)
 
 
 def describe(spec: FeatureSpec, feature: FeatureReference) -> str:
@@ -89,7 +120,8 @@ def _season(feature: FeatureReference) -> str:
 def _dependence(feature: FeatureReference) -> list[str]:
     at = 0
     parts = []
-    for pane_ms, name in _PANES:
+    batch = feature.scales_ms[0] == BATCH_MS
+    for pane_ms, name in ((BATCH_MS, "one batch"),) if batch else _PANES:
         deff = float(deff_at(feature.scales_ms, feature.v, pane_ms)[at])
         rows = n_bar_at(feature.scales_ms, feature.n_bar, pane_ms)
         worth = rows / deff
@@ -113,6 +145,15 @@ def _small(feature: FeatureReference) -> list[str]:
     if widened:
         parts.append("tolerance widened (sd): " + ", ".join(widened))
     return parts
+
+
+def days_of(ms: int) -> str:
+    """A length of time in days or hours.
+
+    >>> days_of(7 * 86_400_000), days_of(21_600_000)
+    ('7.0 days', '6.0 hours')
+    """
+    return f"{ms / 86_400_000:.1f} days" if ms >= 86_400_000 else f"{ms / 3_600_000:.1f} hours"
 
 
 def _utc(ms: int) -> str:

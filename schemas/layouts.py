@@ -114,7 +114,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     false_alarms, budget_ms: the budget, `false_alarms` incidents per `budget_ms` of event time.
     partition: the partition of `profiles` that carries the model.
     calendar: date in `timezone` -> the weekday that it goes like, or `off`. weights: prior weights, 1 others.
-    compare_days, compare_lag: compared with the mean of so many days, which end so many whole days before today; 0 days:
+    compare_days, compare_lag: compared with the mean of so many days, which end so many whole days before today; 0:
     with the reference's own. batch_gap_ms: a pane is a batch of a table, whose rows lie closer than that; 0: a pane is
     a slice of time.
     horizon_ms: how long after its prediction an outcome counts; 0: outcomes are not joined. outcome_pane_ms: the bucket

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors.batches import BatchClock
 from detectors.outcomes import outcome_spec
 from detectors.references import Reference
 from detectors.rows import Rows
@@ -91,8 +92,13 @@ class Backtest:
     triggers: list[RetrainTrigger]
     dropped: dict[str, int]
     crossings: Crossings
+    clock: BatchClock | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     performance: list[OutcomeReport] = field(default_factory=list)
+
+    def end(self, window_end: int) -> int:
+        """Time at which a window ended: of a batch, that of its last row."""
+        return window_end if self.clock is None else self.clock.end_of(window_end)
 
     def plain(self) -> dict[str, Any]:
         """As `--json` writes it."""
@@ -111,12 +117,12 @@ class Backtest:
         resolved = incident.resolved_at if incident.state == AlertState.RESOLVED else None
         return {
             "id": incident.id,
-            "opened_at": rfc3339(incident.opened_at),
+            "opened_at": rfc3339(self.end(incident.opened_at)),
             "opened_row": self.crossings.row(incident.opened_at),
-            "resolved_at": None if resolved is None else rfc3339(resolved),
+            "resolved_at": None if resolved is None else rfc3339(self.end(resolved)),
             "resolved_row": None if resolved is None else self.crossings.row(resolved),
             "severity": incident.severity,
-            "evidence": [_evidence(evidence) for evidence in incident.evidence],
+            "evidence": [_evidence(evidence, self.clock) for evidence in incident.evidence],
         }
 
     def _trigger(self, trigger: RetrainTrigger) -> dict[str, Any]:
@@ -125,7 +131,7 @@ class Backtest:
             "policy": trigger.policy,
             "state": trigger.state,
             "incident": trigger.incident,
-            "window_end": rfc3339(trigger.window_end),
+            "window_end": rfc3339(self.end(trigger.window_end)),
             "row": self.crossings.row(trigger.window_end),
         }
 
@@ -139,11 +145,17 @@ class Piece(NamedTuple):
     append_ts: int
 
 
-def pieces(parts: Iterable[Part], crossings: Crossings) -> Iterator[Piece]:
-    """A table cut as live traffic would arrive. Rows without a sound time move nothing; the stages refuse them."""
-    for part, ahead in with_future(parts):
-        ts = part.rows.ts
+def pieces(parts: Iterable[Part], crossings: Crossings, clock: BatchClock | None = None) -> Iterator[Piece]:
+    """A table cut as live traffic would arrive. Rows without a sound time move nothing; the stages refuse them.
+
+    clock: where a pane is a batch, the one that the rows' times are put on.
+    """
+    for given, ahead in with_future(parts):
+        part, ts = given, given.rows.ts
         sound = ~ahead & (ts >= EARLIEST_MS) & (ts <= LATEST_MS)
+        if clock is not None:
+            part = replace(given, rows=clock.retimed(given.rows, sound))
+            ts = part.rows.ts
         running = _running(ts, sound, crossings.latest)
         ends = [] if running is None else (crossings.cuts(running, first=part.first, places=part.places) + 1).tolist()
         begin = 0
@@ -170,8 +182,9 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
     layout = msgspec.structs.replace(layout, from_ms=0, partition=0, max_alert_age_ms=None)
     replay = Replay(control_of({layout.model: layout}, {layout.model: reference}))
     crossings = Crossings(layout.pane_ms, layout.lateness_ms)
+    clock = BatchClock(layout.batch_gap_ms) if layout.batch_gap_ms else None
     count = 0
-    for piece in pieces(parts, crossings):
+    for piece in pieces(parts, crossings, clock):
         replay.rows(piece.rows, layout.model, append_ts=piece.append_ts, ids=piece.ids, ahead=piece.ahead)
         count += len(piece.rows)
     replay.flush(layout.model, layout.kind)
@@ -186,6 +199,7 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         triggers=list(triggers.values()),
         dropped=replay.dropped,
         crossings=crossings,
+        clock=clock,
         performance=replay.performance(layout.model),
     )
 
@@ -229,13 +243,14 @@ def _performance(report: OutcomeReport) -> dict[str, Any]:
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def _evidence(evidence: Evidence, clock: BatchClock | None) -> dict[str, Any]:
+    onset = evidence.onset if evidence.onset is None or clock is None else clock.start_of(evidence.onset)
     found: dict[str, Any] = {
         "feature": evidence.feature,
         "detector": evidence.detector,
         "direction": evidence.direction,
         "size": evidence.size,
-        "onset": None if evidence.onset is None else rfc3339(evidence.onset),
+        "onset": None if onset is None else rfc3339(onset),
         "n": evidence.n,
         "value": evidence.value,
         "limit": evidence.limit,

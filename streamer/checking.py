@@ -133,7 +133,8 @@ def _of_budget(loaded: Loaded, name: str, layout: Layout, reference: Reference) 
         yield loaded.fault(
             "models", name, "false_alarms",
             message=f"under this budget a change of {VISIBLE * layout.tolerance:g} sd (twice the tolerance) would not "
-            f"show within a {'batch' if layout.batch_gap_ms else 'day'} in {int(hidden.sum())} of {of_model} features; of {layout.monitored[worst]} {least}",
+            f"show within a {'batch' if layout.batch_gap_ms else 'day'} in {int(hidden.sum())} of {of_model} features; "
+            f"of {layout.monitored[worst]} {least}",
         )  # fmt: skip
     silent = int((~paging).sum())
     if silent and not reference.provisional:

@@ -137,7 +137,9 @@ ClassName: TypeAlias = Annotated[
 #: A path in the file is relative to the file.
 Beside: TypeAlias = Annotated[str, AfterValidator(_beside)]
 Duration: TypeAlias = Annotated[int, BeforeValidator(spans.duration), WithJsonSchema(_DURATION_SCHEMA)]
-Pane: TypeAlias = Annotated[int, BeforeValidator(_pane), WithJsonSchema(_DURATION_SCHEMA)]
+Pane: TypeAlias = Annotated[
+    int, BeforeValidator(_pane), WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "batch"}]})
+]
 DurationOrOff: TypeAlias = Annotated[
     int | None, BeforeValidator(off_or), WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "off"}]})
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detectors.references import dumps, identified
@@ -305,3 +306,50 @@ def test_what_features_leaves_out_of_a_backtest_is_not_missing(tripline: Run, tm
     ran = tripline("backtest", "history.csv", "--model", "m", "--features", "age")
     assert (ran.code, ran.err) == (0, "")
     assert "no incident" in ran.out
+
+
+def batched(folder: Path, name: str, batches: range, *, shift_from: int = 1000) -> None:
+    """A table of weekly batches of 500 rows, `age` moved by half an sd from batch `shift_from` on."""
+    rng = np.random.default_rng(batches.start)
+    lines = ["ts,age"]
+    for batch in batches:
+        begin = START + batch * 7 * 86_400_000 + int(rng.integers(0, 5 * 3_600_000))
+        ages = rng.normal(41 + 6 * (batch >= shift_from), 12, 500)
+        lines += [f"{begin + i * 1000},{age:.2f}" for i, age in enumerate(ages.tolist())]
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+BATCHED = "models:\n  m:\n    reference: r.json\n    pane: batch\n    false_alarms: 1 per 365d\n"
+
+
+def test_a_table_of_weekly_batches_is_learned_and_backtested_by_batch(tripline: Run, tmp_path: Path) -> None:
+    batched(tmp_path, "history.csv", range(20))
+    batched(tmp_path, "new.csv", range(20, 35), shift_from=30)
+    (tmp_path / "tripline.yaml").write_text(BATCHED)
+    built = tripline("reference", "build", "history.csv", "--model", "m", "--batch-gap", "6h", "-o", "r.json")
+    assert "in 20 batches, one every 7.0 days" in built.out
+    ran = tripline("backtest", "new.csv", "--model", "m", "--json", "-")
+    plain = json.loads(ran.out)
+    assert plain["panes"] == 15
+    [incident] = plain["incidents"]
+    # Batch 30 of the series is the tenth of this table: its last row is 5,499; the next batch lets it close.
+    assert (incident["opened_row"], incident["evidence"][0]["feature"]) == (5_500, "age")
+    assert incident["opened_at"].startswith("2025-08-04T")
+    assert "15 batches" in tripline("backtest", "new.csv", "--model", "m").out
+
+
+def test_batches_are_refused_where_they_cannot_be(tripline: Run, tmp_path: Path) -> None:
+    batched(tmp_path, "history.csv", range(10))
+    tripline("reference", "build", "history.csv", "--model", "m", "--batch-gap", "6h", "-o", "r.json")
+    kafka = "kafka: {bootstrap_servers: '127.0.0.1:1'}\n"
+    (tmp_path / "tripline.yaml").write_text(kafka + BATCHED)
+    assert "batch is for tables (`tripline backtest`)" in tripline("apply").err
+    (tmp_path / "tripline.yaml").write_text(BATCHED)
+    at = ["--feature", "age", "--at", "2025-02-01"]
+    assert "explain knows panes of time, not batches" in tripline("explain", "history.csv", "--model", "m", *at).err
+    (tmp_path / "tripline.yaml").write_text(BATCHED.replace("pane: batch", "pane: 1d"))
+    assert "was cut into batches: `pane: batch` goes with it" in tripline("check").err
+    (tmp_path / "tripline.yaml").write_text(BATCHED + "    batch_gap: 2h\n")
+    assert "models.m.batch_gap: is 6h in the reference, which must be cut alike" in tripline("check").err
+    (tmp_path / "tripline.yaml").write_text(BATCHED.replace("r.json", "reference.json"))
+    assert "models.m.pane: the reference was not cut into batches" in tripline("check").err

@@ -191,9 +191,17 @@ def fractions_for(worst: float) -> tuple[float, ...]:
 
 
 def build_bets(
-    learned: Sequence[Learned], *, tolerance: float, strict: bool, budget: float, prior: Floats, struck: int
+    learned: Sequence[Learned],
+    *,
+    tolerance: float,
+    strict: bool,
+    budget: float,
+    prior: Floats,
+    struck: int,
+    cap: bool = True,
 ) -> Bets:
     """Bets of all monitors. budget: A in panes; prior: v (M,), the monitors' shares of it; strict: no divisor in κ.
+    cap: one pane may not do it alone; where a pane is a batch, it may.
 
     struck: monitors that one event is counted in. A thousand copies of one row strike all of them at once, and so many
     alarm together from `A/(struck·v)` each on: a pane may add a third of the way to *that* limit. (With a third of the
@@ -213,9 +221,9 @@ def build_bets(
     fraction, epsilon = column["fraction"].astype(float), column["epsilon"].astype(float)
     weight, sign = column["weight"].astype(float), column["sign"].astype(float)
     share = prior[bet_monitor] if rows else np.zeros(0)
-    capped = budget >= CAP_FROM_BUDGET
+    capped = cap and budget >= CAP_FROM_BUDGET
     third = np.log(np.maximum(budget / (struck * share), 1.0) / weight) / 3.0
-    cap = third if capped else np.full(len(rows), LARGEST_STEP)
+    caps = third if capped else np.full(len(rows), LARGEST_STEP)
     direction_monitor = np.repeat(np.arange(len(learned)), np.diff(direction_start))
     return Bets(
         bet_monitor=bet_monitor,
@@ -224,7 +232,7 @@ def build_bets(
         fraction=fraction,
         weight=weight,
         tolerance=epsilon,
-        cap=np.asarray(cap, dtype=float),
+        cap=np.asarray(caps, dtype=float),
         excess=column["temper"].astype(float) - 1.0,
         n_bar=column["n_bar"].astype(float),
         divisor=np.ones(len(rows)) if strict else 1.0 + epsilon / fraction,

@@ -244,6 +244,7 @@ def reference_build(
     strict: Annotated[bool, typer.Option("--strict", help="That replay is strict.")] = False,
     positive: Annotated[str, typer.Option(metavar="CLASS", help="The positive of two classes of `outcome`.")] = "",
     maturity: Annotated[str, typer.Option(metavar="DURATION", help="Leave out outcomes that came later.")] = "",
+    batch_gap: Annotated[str, typer.Option(metavar="DURATION", help="Cut into batches this far apart.")] = "",
     config: Config = DEFAULT, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Learn a reference from history; says in words what it learned, what it would have paged, what looks wrong."""
@@ -252,8 +253,8 @@ def reference_build(
     command(
         data, model=model, output=output, map=map, features=features, segments=segments, categorical=categorical,
         timezone=timezone, rows=rows, every=every, start=start, header=header, exclude=exclude or [],
-        from_topic=from_topic, last=last, pane=pane, tolerance=tolerance, false_alarms=false_alarms, strict=strict,
-        positive=positive, maturity=maturity, config=config, as_json=as_json,
+        from_topic=from_topic, last=last, batch_gap=batch_gap, pane=pane, tolerance=tolerance,
+        false_alarms=false_alarms, strict=strict, positive=positive, maturity=maturity, config=config, as_json=as_json,
     )  # fmt: skip
 
 

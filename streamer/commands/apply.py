@@ -23,6 +23,7 @@ from streamer.applying import (
     plan,
     rate_of,
     records,
+    refuse_batches,
     remappings,
     targets,
 )
@@ -67,6 +68,7 @@ async def applied(
     loaded: Loaded, settings: KafkaSettings, *, since: int | None = None, dry_run: bool = False
 ) -> list[Change | Remapping]:
     """Publish what differs from `control`, and return it."""
+    refuse_batches(loaded)
     references = load_references(loaded)
     wanted = targets(loaded, references)
     there = await partition_counts(settings)

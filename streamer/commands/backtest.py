@@ -54,8 +54,9 @@ def backtest(
     if json is not None and str(json) != "-":
         folder_for(json)
     table = Table(
-        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model, outcomes=True
-    )
+        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model,
+        outcomes=not layout.batch_gap_ms,
+    )  # fmt: skip
     layout = with_outcomes(layout, learned, table)
     if reading.features:
         # Who selects wants to watch the selection: the rest is not missing.
@@ -93,10 +94,7 @@ def tell(found: Backtest, *, pane: int) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"[bold]{found.model}[/]: {found.rows:,} rows, {found.panes:,} panes of {spans.words(pane)}, "
-        f"reference {found.reference}"
-    )
+    console.print(f"[bold]{found.model}[/]: {found.rows:,} rows, {_panes(found, pane)}, reference {found.reference}")
     events: list[tuple[int, str]] = []
     for incident in found.incidents:
         events.append((incident.opened_at, "\n".join(_opened(incident))))
@@ -105,7 +103,7 @@ def tell(found: Backtest, *, pane: int) -> None:
     for trigger in found.triggers:
         events.append((trigger.window_end, f"[yellow]trigger[/]   {trigger.policy}, {trigger.state}, {trigger.id}"))
     for at, text in sorted(events, key=lambda event: event[0]):
-        console.print(f"{spans.rfc3339(at)}  row {found.crossings.row(at):>8,}  {text}")
+        console.print(f"{spans.rfc3339(found.end(at))}  row {found.crossings.row(at):>8,}  {text}")
     if not found.incidents:
         console.print("no incident")
     still = sum(incident.state != AlertState.RESOLVED for incident in found.incidents)
@@ -114,6 +112,10 @@ def tell(found: Backtest, *, pane: int) -> None:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items() if count)
     if dropped:
         console.print(f"dropped: {dropped}")
+
+
+def _panes(found: Backtest, pane: int) -> str:
+    return f"{found.panes:,} batches" if found.clock is not None else f"{found.panes:,} panes of {spans.words(pane)}"
 
 
 def _watching(layout: Layout, names: list[str]) -> Layout:

@@ -46,6 +46,8 @@ def explain(
     loaded = _only(load(config), model)
     learned = _reference(loaded, model, reference)
     layout = targets(loaded, {model: learned})[model]
+    if layout.batch_gap_ms:
+        raise ConfigurationError("explain knows panes of time, not batches", path=f"models.{model}.pane")
     reading = reading_of(
         reading_from(loaded.config.models[model]), map=map, rows=rows, every=every, start=start, header=header
     )

@@ -48,6 +48,7 @@ def build(
     strict: bool = False,
     positive: str = "",
     maturity: str = "",
+    batch_gap: str = "",
     config: Path = Path("tripline.yaml"),
     as_json: bool = False,
 ) -> None:
@@ -64,12 +65,13 @@ def build(
         waited = spans.duration(maturity) if maturity else 0
     except ValueError as error:
         raise TableError(f"--maturity {maturity!r}: {error}") from error
+    gap = _gap(batch_gap)
     folder_for(output)
     with contextlib.ExitStack() as ends:
         if from_topic:
             data = ends.enter_context(_of_topic(config, model=model, last=last))
         assert data is not None
-        table = Table(data, reading, timeless=True, outcomes=True, model=model)
+        table = Table(data, reading, timeless=not gap, outcomes=not gap, model=model)
         reference = learn(
             table,
             model=model,
@@ -79,6 +81,7 @@ def build(
             progress=True,
             positive=positive,
             maturity_ms=waited,
+            batch_gap_ms=gap,
         )
     write(output, dumps(reference))
     _say(reference, output, as_json=as_json, notes=table.tally.notes(words=False))
@@ -106,11 +109,12 @@ def learn(
     progress: bool = False,
     positive: str = "",
     maturity_ms: int = 0,
+    batch_gap_ms: int = 0,
 ) -> Reference:
     """The reference of a table, read twice. A zone that is not known is an error, before anything is read.
 
     replayed_under: pane, tolerance, strictness and budget of the replay through its own monitors; None: there is none.
-    positive, maturity_ms: as in `ReferenceBuilder`.
+    positive, maturity_ms, batch_gap_ms: as in `ReferenceBuilder`.
     """
     try:
         builder = ReferenceBuilder(
@@ -121,6 +125,7 @@ def learn(
             exclude=exclude or (),
             positive=positive,
             maturity_ms=maturity_ms,
+            batch_gap_ms=batch_gap_ms,
         )
     except (ValueError, KeyError) as error:
         raise TriplineError(f"--timezone {timezone}: {error}") from error
@@ -145,6 +150,16 @@ def learn(
         monitors=max(1, len(monitored) * len(reference.views)),
     )
     return builder.shadow(reference, layout)
+
+
+def _gap(text: str) -> int:
+    try:
+        gap = spans.duration(text) if text else 0
+    except ValueError as error:
+        raise TableError(f"--batch-gap {text!r}: {error}") from error
+    if text and gap < 1_000:
+        raise TableError(f"--batch-gap {text!r}: must be at least 1s")
+    return gap
 
 
 def _replayed_under(*, pane: str, tolerance: float, false_alarms: str, strict: bool) -> Layout:
