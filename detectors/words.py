@@ -70,8 +70,8 @@ def outcome_words(labels: OutcomeReference) -> str:
             f"{whole.losses.tolerance():.1%} or more is looked for"
         )
     if whole.calibration is not None:
-        now = ", ".join(f"{p:g} {q:.2f}" for p, q in zip(_SCORES, whole.calibration.map.at(np.array(_SCORES)), strict=True))
-        parts.append(f"scores mean {now}")
+        pairs = zip(_SCORES, whole.calibration.map.at(np.array(_SCORES)).tolist(), strict=True)
+        parts.append("of the score " + ", ".join(f"{score:g} {q:.0%} came true" for score, q in pairs))
     parts.append(
         f"99 % of the labels had come after {labels.maturity_ms / 3_600_000:.1f} h"
         if labels.maturity_ms

@@ -216,6 +216,8 @@ class Worker:
         incidents = 0.0
         marked: dict[tuple[str, ...], float] = {}
         stated: dict[tuple[str, ...], float] = {}
+        coverage: dict[tuple[str, ...], float] = {}
+        delays: dict[tuple[str, ...], float] = {}
         pending: dict[tuple[str, ...], float] = {}
         waiting: dict[tuple[str, ...], float] = {}
         for name, delivery in self.deliveries.items():
@@ -233,12 +235,17 @@ class Worker:
                     budgets = task.state.budgets(self.control)
                     marked |= {(model,): float(budget.marked) for model, budget in budgets.items()}
                     stated |= {(model,): budget.stated for model, budget in budgets.items()}
+                    coverage |= {(model,): share for model, share in task.state.label_coverage().items()}
+                    delays |= task.state.label_delays()
         yield gauge("tripline_tasks", "Tasks on this worker", tasks, "stage", "status")
         yield gauge("tripline_input_lag_records", "Offsets not yet committed", lags, "stage", "partition", "input")
         yield gauge("tripline_watermark_timestamp_seconds", "Event time of a model", watermarks, "model")
         yield gauge("tripline_incidents_open", "Models with an open incident", incidents)
         says = "Incidents marked false within the last budget of event time"
         yield gauge("tripline_false_alarms_spent", says, marked, "model")
+        yield gauge("tripline_label_coverage", "Share of predictions with an outcome at maturity", coverage, "model")
+        of = ("model", "class", "quantile")
+        yield gauge("tripline_label_delay_seconds", "Delay of outcomes, of the last mature panes", delays, *of)
         yield gauge("tripline_false_alarms_stated", "Incidents that the budget allows in that time", stated, "model")
         yield gauge("tripline_pending_predictions", "Predictions that an outcome may come for", pending, "partition")
         says = "Outcomes that wait for their predictions: consumed, neither applied nor dropped yet"

@@ -39,6 +39,7 @@ MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "panes_closed": ("Panes closed, empty ones included", ("",)),
     "windows": ("Window reports published, revisions included", ("",)),
     "window_revisions": ("Window reports published after their first", ("",)),
+    "outcome_reports": ("Reports on outcome panes published, revisions included", ("",)),
     "audit_records": ("Audit records published", ("",)),
     "alerts": ("Transitions of alerts", ("firing", "resolved")),
     "incidents": ("Records of incidents", ("firing", "resolved")),

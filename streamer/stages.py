@@ -149,6 +149,7 @@ class Monitoring(NamedTuple):
             ("panes_closed", ""): counters.panes,
             ("windows", ""): counters.windows,
             ("window_revisions", ""): counters.revisions,
+            ("outcome_reports", ""): counters.outcome_reports,
             ("audit_records", ""): counters.audits,
         }
         for name in ("alerts", "incidents", "triggers"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import outcome_scopes
+from detectors import outcome_scopes, performance
 from detectors.outcome_scopes import OutcomeResult
 from detectors.outcome_states import load_state
 from detectors.results import ScopeResult
@@ -58,6 +58,19 @@ def _pane(model: Model, form: Form, start: int) -> OutcomePane | None:
         pane.charted = model.closed is not None and pane.due <= model.closed
         model.outcomes[start] = pane
     return pane
+
+
+def label_delays(model: Model) -> dict[tuple[str, str], float]:
+    """Delay of labels in s by class and quantile (`0.5`, `0.99`), of the last mature panes; for metrics."""
+    mature = [pane for _, pane in sorted(model.outcomes.items()) if pane.charted and pane.form.id == model.layout]
+    if not mature:
+        return {}
+    scope = mature[-1].form.outcomes
+    assert scope is not None
+    counts = np.sum([pane.on_time.counts.sum(axis=0) for pane in mature[-RECENT:]], axis=0)
+    found = performance.delays(scope.table, counts)
+    words = {"p50": "0.5", "p99": "0.99"}
+    return {(name, words[p]): of[p] / 1000.0 for name, of in found.items() for p in words}
 
 
 def rows_by_outcome_pane(delta: Delta) -> dict[tuple[int, bool], list[int]]:

@@ -18,7 +18,7 @@ from streamer.core.closing import Sought, Turn, close_next
 from streamer.core.control import Control
 from streamer.core.forms import Forms
 from streamer.core.marking import Spent, spent
-from streamer.core.maturing import again, mature_next, tell_outcomes
+from streamer.core.maturing import again, label_delays, mature_next, tell_outcomes
 from streamer.core.merging import DIGEST_BITS, Extras, Pane
 from streamer.core.models import Held, Model
 from streamer.core.outbox import Outbox
@@ -110,6 +110,17 @@ class MonitoringState:
             if model.closed is not None and layout is not None and layout.partition == self.partition:
                 found[name] = spent(layout, control.marks, at=model.closed)
         return found
+
+    def label_coverage(self) -> dict[str, float]:
+        """Coverage of the last outcome pane that matured, of every model that has had one."""
+        found = {name: model.ledger.coverage for name, model in self.models.items()}
+        return {name: share for name, share in found.items() if share is not None}
+
+    def label_delays(self) -> dict[tuple[str, ...], float]:
+        """Delay of labels in s by model, class and quantile."""
+        return {
+            (name, *of): seconds for name, model in self.models.items() for of, seconds in label_delays(model).items()
+        }
 
     def open_panes(self) -> Iterable[Pane]:
         """All open panes."""
