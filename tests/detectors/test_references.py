@@ -10,7 +10,7 @@ import pytest
 
 from detectors.building import ReferenceBuilder
 from detectors.references import Reference, dumps, identified, loads, words
-from detectors.rows import Rows
+from detectors.rows import NO_TIME, Rows
 from schemas.errors import ReferenceFileError
 from schemas.layouts import View
 
@@ -130,3 +130,20 @@ def test_words_say_what_was_learned(reference: Reference) -> None:
     assert "sd in location, highest" in lines[3]
     assert "counts as" in lines[3]
     assert "tolerance widened (sd)" in lines[3]
+
+
+def bag(n: int) -> Reference:
+    table = Rows(ts=np.full(n, NO_TIME), columns={"x": np.random.default_rng(1).normal(size=n)})
+    builder = ReferenceBuilder("m", "features")
+    builder.survey(table)
+    builder.count(table)
+    return builder.finish()
+
+
+def test_the_words_say_what_the_size_of_a_bag_of_rows_costs() -> None:
+    """Fewer than 500 rows are silent, fewer than 5,000 widen the tolerance, and nothing is said of more."""
+    few, some, many = (words(bag(n))[1] for n in (300, 2_000, 6_000))
+    assert "silent, worth under 500 rows: location, scale" in few
+    assert "tolerance widened (sd): location 0.16, scale 0.16" in some
+    assert "silent" not in many + some
+    assert "widened" not in many
