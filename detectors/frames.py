@@ -8,7 +8,7 @@ another day's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -43,9 +43,9 @@ class Scope:
     notes (views × monitored,): what a reader must know of a monitor, "" for nothing. budget: A in panes; prior (M,):
     the monitors' shares v; paging (M,): may alarm. main, upward: see `main_directions`; main_deff (M,).
     limit (M,): A/v. silence (168,): longest normal silence in ms by hour of the week. odd: the layout's calendar.
-    provisional: why it may not page, "" when it may. own: what the stream's own first week taught. offset (D,): what
-    today's means stand off the profile, of a layout that compares with other days. derived: the scope that a lesson
-    makes of this one, kept.
+    provisional: why it may not page, "" when it may. own: what the stream's own first week taught. bounds: least and
+    largest value of each direction, (D,) twice. offset (D,): what today's means stand off the profile, of a layout that
+    compares with other days. derived: the scope that a lesson makes of this one, kept.
     """
 
     layout: Layout
@@ -68,6 +68,7 @@ class Scope:
     odd: OddDays
     provisional: str
     own: Own | None
+    bounds: tuple[Floats, Floats]
     offset: Floats | None = None
     watched: tuple[watching.Watched, ...] = ()
     derived: dict[bytes, Scope] = field(default_factory=dict, repr=False)
@@ -135,13 +136,6 @@ class Scope:
             # A season about another mean may leave what a mean of phi can be, and a bet its domain.
             found = np.clip(found, *self.bounds)
         return np.asarray(np.rint(np.ldexp(found, 20)) * 2.0**-20)
-
-    @cached_property
-    def bounds(self) -> tuple[Floats, Floats]:
-        """Least and largest value of each direction. (D,) twice."""
-        phis = [one.phi for one in self.monitors.learned]
-        least = np.concatenate([phi.min(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
-        return least, np.concatenate([phi.max(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
 
     def day(self, start: int) -> int:
         """Local day of a pane in the layout's zone, days since 1970."""
@@ -251,6 +245,7 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
         odd=OddDays(layout.calendar),
         provisional=provisional,
         own=own,
+        bounds=_bounds(monitors),
     )
 
 
@@ -266,6 +261,12 @@ def with_visible(scope: Scope, state: ScopeState) -> ScopeState:
         panes=np.repeat(state.typical_panes, features),
     )
     return state._replace(visible=visible, visible_panes=panes)
+
+
+def _bounds(monitors: Monitors) -> tuple[Floats, Floats]:
+    phis = [one.phi for one in monitors.learned]
+    least = np.concatenate([phi.min(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
+    return least, np.concatenate([phi.max(axis=0, initial=0.0) for phi in phis] or [np.zeros(0)])
 
 
 @lru_cache(maxsize=8192)
