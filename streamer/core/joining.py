@@ -16,8 +16,10 @@ pane of the prediction; the delay stays that of the first. One that comes before
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -47,6 +49,8 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 COUNTS = ("matched", "corrected", "duplicate", "unmatched", "echoed", "late", "early", "over_limit")
 #: Where all inputs were read to their end, one has come as far as the other, but for clocks of brokers that differ.
 MARGIN_S = 60
+#: An outcome that waits takes as much memory as so many predictions; there may always be so many that wait.
+WAIT_SHARE, FEW_WAIT = 10, 1_000
 _ANY, _NOBODY = -1, -3
 _LATE = 0x80
 _UNTOLD = -(1 << 62)
@@ -94,7 +98,8 @@ class Join:
         self.log = JoinLog()
         self.waiting: dict[int, list[Waiting]] = {}
         self.waits = self.next_waiting = self._waiting_keys = 0
-        self._soonest = 1 << 62
+        self._waiting_by_number: dict[int, Waiting] = {}
+        self._queue: list[tuple[int, int]] = []  # (until, number) of those that wait, and of some that did
         self.predicted_s = self.told_s = 0
         self.seen: dict[str, int] = {}
         self.counts = Counter(dict.fromkeys(COUNTS, 0))
@@ -186,7 +191,7 @@ class Join:
             if until < self.predicted_s:
                 self.counts["unmatched"] += 1
                 refusals.append(refusal)
-            elif self.waits >= self.pending.limit:
+            elif self.waits >= max(FEW_WAIT, self.pending.limit // WAIT_SHARE):
                 refusals.append(refusal._replace(reason=DropReason.OVER_LIMIT, detail="too many outcomes wait"))
             else:
                 self._wait(told, i, append_s=int(append[i]), seen=int(seen[i]), until=until)
@@ -246,8 +251,7 @@ class Join:
         predicted, told = self.predicted_s, self.told_s
         if caught_up:
             predicted, told = max(predicted, told - MARGIN_S), max(told, predicted - MARGIN_S)
-        if self.waiting and self._soonest < predicted:
-            self._expire_waiting(predicted)
+        self._expire_waiting(predicted)
         pairs = self.log.changes(self.pending, self.cells)
         return [*pairs, *self.log.expire(self.pending, told, self.seen)]
 
@@ -510,7 +514,8 @@ class Join:
         self.waiting.setdefault(one.key, []).append(one)
         self.waits += 1
         self._waiting_keys += one.key
-        self._soonest = min(self._soonest, one.until)
+        self._waiting_by_number[one.number] = one
+        heapq.heappush(self._queue, (one.until, one.number))
 
     def _join_waiting(self, start: int, key: npt.NDArray[np.uint64]) -> None:
         """Outcomes that waited for rows `start` and on."""
@@ -549,15 +554,19 @@ class Join:
             del self.waiting[one.key]
         self.waits -= 1
         self._waiting_keys -= one.key
+        del self._waiting_by_number[one.number]
         self.log.resolved(one.number, at=self.pending.next)
 
     def _expire_waiting(self, now_s: int) -> None:
-        everyone = [one for found in self.waiting.values() for one in found]
-        for one in sorted((one for one in everyone if one.until < now_s), key=lambda one: one.number):
+        gone = []
+        while self._queue and self._queue[0][0] < now_s:
+            one = self._waiting_by_number.get(heapq.heappop(self._queue)[1])
+            if one is not None:  # it was not joined meanwhile
+                gone.append(one)
+        for one in sorted(gone, key=attrgetter("number")):
             self._resolve(one)
             self.counts["unmatched"] += 1
             self.dropped.append(Dropped(one, DropReason.UNMATCHED_OUTCOME, ""))
-        self._soonest = min((one.until for one in everyone if one.until >= now_s), default=1 << 62)
 
 
 def _told(found: Sequence[Waiting]) -> Told:
