@@ -229,7 +229,7 @@ class Table:
         column = chunk[self._fields["ts"]]
         times, bad, self._unit = self._instants(column, self._fields["ts"], self._unit)
         times[bad] = NO_TIME
-        self._untimed(bad, [None] * size if column.dtype == np.int64 else column.tolist(), first)
+        self._untimed(bad, np.full(size, None, dtype=object) if column.dtype == np.int64 else column, first)
         return times
 
     def _instants(
@@ -238,9 +238,8 @@ class Table:
         """Times in ms, which of them are none, and the unit of numbers, found here if it is not known yet."""
         if column.dtype == np.int64:
             return column.copy(), column == NO_TIME, unit
-        written: Sequence[object] = column.tolist()
         if column.dtype == np.float64 or self.file.kinds[name] == "number":
-            numbers = np.array([v if isinstance(v, int | float) else np.nan for v in written], dtype=np.float64)
+            numbers = column if column.dtype == np.float64 else _numbers_only(column)
             bad = ~np.isfinite(numbers)
             if unit is None and not bad.all():
                 # The usual one: a single time far ahead does not change what all others mean.
@@ -249,7 +248,7 @@ class Table:
             scaled = np.floor(np.where(bad, 0.0, numbers) * (unit or 1.0))
             # Beyond what int64 holds is beyond every time that can be; the stages refuse it.
             return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.int64), bad, unit
-        return *self._written_times(written), unit
+        return *self._written_times(column.tolist()), unit
 
     def _written_times(self, column: Sequence[object]) -> tuple[Column, npt.NDArray[np.bool_]]:
         times, bad = np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
@@ -260,7 +259,7 @@ class Table:
                 bad[at] = True
         return times, bad
 
-    def _untimed(self, bad: npt.NDArray[np.bool_], written: Sequence[object], first: int) -> None:
+    def _untimed(self, bad: npt.NDArray[np.bool_], written: Column, first: int) -> None:
         """Count rows without a time; where there is none at all to begin with, the column is no time."""
         self._some_time = self._some_time or not bad.all()
         if not bad.any():
@@ -312,6 +311,11 @@ class Table:
                 f"{self.path}: has no time column `ts`; map one with --map ts=COLUMN, or give --every 60s --start "
                 f"2025-01-01; its columns are {_listed(columns)}"
             )
+
+
+def _numbers_only(column: Column) -> Column:
+    """An object array as numbers; NaN where there is none."""
+    return np.array([v if isinstance(v, int | float) else np.nan for v in column.tolist()], dtype=np.float64)
 
 
 def _fields(path: Path, columns: Sequence[str], reading: Reading, *, ours: bool) -> dict[str, str]:
