@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.envelopes import nine, unwrap
+from schemas.envelopes import TYPES, nine, open_envelope, unwrap
 from schemas.errors import ConfigurationError
 from schemas.layouts import View
 from schemas.verdicts import FeatureReport, WindowReport
@@ -94,6 +94,8 @@ async def _report(settings: KafkaSettings, model: str, start: int, *, partition:
             for record in records:
                 if record.value is None or not (record.key or b"").startswith(f"{model}|".encode()):
                     continue
+                if open_envelope(record.value).type != TYPES[WindowReport]:
+                    continue  # on outcomes
                 window = unwrap(record.value, WindowReport)
                 if window.model == model and window.start <= start < window.end and window.revision == 0:
                     return window
