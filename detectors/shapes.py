@@ -15,8 +15,9 @@ at least; a step whose onset is dated a third too early has `m₁` diluted to tw
 Share of the looks after the alarm that say so, on 60 streams of 50 events a pane (`tests/detectors/test_shapes.py`
 holds them to it): steps of .2 to 1 sd 100 %, of 2 sd 94 % (dated a pane early, it looks like a ramp); ramps of .01,
 .03 and .1 sd a pane 85, 94 and 99 %, the rest `step`, said before they have grown; a block of four panes 100 %. A ramp
-that takes longer than 150 panes to grow by half is called a step meanwhile. The trail goes on through further alarms
-of the same monitor, unlike the window of the resolve rule.
+that takes longer than 150 panes to grow by half is called a step meanwhile. On rows that resemble their neighbours (AR
+.6, clusters of 50 to 200) the last word was right 53 of 54 times: one slow ramp was a step still. The trail goes on
+through further alarms of the same monitor, unlike the window of the resolve rule.
 """
 
 from __future__ import annotations

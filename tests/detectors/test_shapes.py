@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
-from panes_of_counts import PANE, T0, counts, layout, play, reference, rows
+from panes_of_counts import DAY, PANE, START, T0, counts, layout, play, reference, rows
+from scipy.signal import lfilter
 
+from detectors.bins import Binner
+from detectors.building import ReferenceBuilder
 from detectors.resolve import BLOCKS
-from detectors.scopes import build_scope, load_state, save_state, update
+from detectors.rows import Rows
+from detectors.scopes import Scope, build_scope, load_state, save_state, update
 from detectors.shapes import BLOCK, EARLY, RAMP, SHAPES, STEP, Trails, drop, follow, observe
+from detectors.tabulate import tabulate
 
 OF = reference(numbers=1, events=20)
 SCOPE = build_scope(OF, layout(OF))
@@ -119,3 +125,37 @@ def test_trails_stay_sorted_and_what_is_dropped_is_gone() -> None:
     assert (trails.direction.tolist(), trails.least.tolist()) == ([1, 5, 9], [1.0, 0.5, 1.0])
     left = drop(trails, np.array([True, False, True]))
     assert (left.direction.tolist(), left.first[:, 1].tolist(), left.ring.shape) == ([1, 9], [3.0, 2.0], (2, BLOCKS, 3))
+
+
+@cache
+def dependent() -> Scope:
+    """Rows that resemble their neighbours: an autoregression of .6."""
+    n = 14 * DAY // PANE * EVENTS
+    table = Rows(ts=START + np.arange(n) * PANE // EVENTS, columns={"x0": autoregression(n, seed=1)})
+    builder = ReferenceBuilder("credit", "features")
+    builder.survey(table)
+    builder.count(table)
+    learned = builder.finish()
+    return build_scope(learned, layout(learned))
+
+
+def autoregression(n: int, *, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=n) * 0.8
+    return np.asarray(lfilter([1.0], [1.0, -0.6], noise))
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [(step(0.5), "step"), (ramp(0.05), "ramp"), (block(1.0, 10), "block")],
+    ids=["step", "ramp", "block"],
+)
+def test_the_last_word_is_right_on_dependent_rows(shifts: np.ndarray, expected: str) -> None:
+    scope, last = dependent(), Counter[str]()
+    table, binner = scope.reference.table, Binner(scope.reference.specs)
+    group, levels = np.arange(PANES * EVENTS) // EVENTS, np.zeros((PANES * EVENTS, 0), np.int32)
+    for seed in range(6):
+        x = autoregression(PANES * EVENTS, seed=100 + seed) + np.repeat(shifts, EVENTS)
+        found, _, _ = tabulate(table, binner, x[:, None], levels, group, PANES)
+        _, results = play(scope, found[:, None, :])
+        last[[look.shape for result in results for look in result.looks][-1]] += 1
+    assert last == {expected: 6}
