@@ -301,3 +301,29 @@ def test_coverage_of_a_view_is_that_of_its_cells() -> None:
     reader = Reader.start(control(layout())).read(traffic.log)
     pane = reader.state.models["m"].outcomes[BEGIN]
     assert coverage(traffic.table, pane.on_time.counts[0]) == 1.0
+
+
+def test_a_new_layout_begins_its_charts_anew_and_reports_the_old_panes() -> None:
+    """Panes of the old layout mature into reports, not into the new charts; a restart in between changes nothing."""
+    change = BEGIN + 60 * PANE
+    older, newer = layout(), layout(from_ms=change, tolerance=0.2)
+    traffic = Traffic(older).run(60)
+    traffic.one = newer
+    late = [(due, start, rows) for due, start, rows in traffic.waiting]
+    traffic.waiting = []
+    for _, start, rows in late:  # counted under the layout of their prediction
+        traffic.one = older
+        traffic.outcomes(start, rows, at=change + PANE)
+    traffic.one = newer
+    traffic.run(60, first=60)
+    reader = Reader.start(control(older, newer))
+    for batch in traffic.log.batches(range(0, len(traffic.log.records), 50)):
+        reader.apply(batch)
+        reader = reader.restored(traffic.log)
+    taken = {one.start: one for one in reports(reader) if one.verdicts}
+    assert max(start for start in taken if start < change) < change - 3 * HOUR
+    assert {one.layout for start, one in taken.items() if start >= change} == {newer.id}
+    last = {one.start: one for one in reports(reader)}
+    assert not last[change - HOUR].early
+    assert last[change - HOUR].n == 6 * N
+    assert reader.state.counters.outcome_drops == {"late": 0, "layout": 0}
