@@ -20,6 +20,8 @@ from streamer.sampling import sample_findings
 
 #: How long `check` waits for a broker that may not be there.
 BROKER_SECONDS = 5.0
+#: And how long for some records of its inputs.
+SAMPLE_SECONDS = 3.0
 
 
 @dataclass
@@ -94,7 +96,10 @@ def _ask_broker(found: Findings, loaded: Loaded, estimate: PendingEstimate | Non
         there = await partition_counts(settings)
         sources = there.get(settings.inputs.get("predictions", ""), 0)
         if estimate is not None:
-            apart.extend(await copartition_findings(settings, there))
+            try:
+                apart.extend(await asyncio.wait_for(copartition_findings(settings, there), SAMPLE_SECONDS))
+            except TimeoutError:
+                found.notes.append("where outcomes lie was not looked at: the broker is slow")
         inputs = [there[name] for name in settings.inputs.values() if name in there]
         specs = topic_specs(settings, sources=max(inputs, default=1), profiles=settings.profiles_partitions)
         return await check_topics(settings, specs)
