@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stage2 import Log, Reader, Source, control, steady
+from stage2 import layout as stage2_layout
 from test_alerting import AGE_CLEAR, PANE, Story, alarm, layout
 
 from detectors.results import Cleared, Look
@@ -173,3 +175,22 @@ def test_a_shape_alone_may_make_it_page() -> None:
     story.pane(1, alarm(pane=1))
     published = [story.pane(2), story.pane(3, **looks("step"))]
     assert [[one.note for one in some["incidents"]] for some in published] == [[], [False]]
+
+
+@pytest.mark.parametrize("cut", [13, 30, 44])
+def test_a_worker_that_comes_back_in_the_middle_says_the_same(cut: int) -> None:
+    """Shapes, waits and notes are part of the state: restored from the changelog, the bytes that follow are equal."""
+    policy = RetrainPolicy(condition=Condition(kind="trend", feature="x"), for_ms=4 * 600_000)
+    one = stage2_layout(page_when=Condition(kind="trend"), policies=(policy,))
+    log = Log()
+    steady(log, [Source()], one, panes=30, shifts=dict.fromkeys(range(5, 30), 0.8))
+    whole = Reader.start(control(one)).read(log)
+    first, second = log.batches([cut])
+    broken = Reader.start(control(one))
+    broken.apply(first)
+    again = broken.restored(log)
+    again.apply(second)
+    assert [one.value for one in again.outputs] == [one.value for one in whole.outputs]
+    notes = [incident.note for incident in whole.said("incidents")]
+    assert (notes[0], notes[-1]) == (True, False)
+    assert [trigger.state for trigger in whole.said("retrain-triggers")] == ["approved"]

@@ -13,7 +13,7 @@ from brokers import Kafka
 from typer.testing import CliRunner
 
 from detectors.references import dumps
-from schemas.alerts import AlertState, AuditRecord, Incident, Reason
+from schemas.alerts import Alert, AlertState, AuditRecord, Evidence, Incident, Mark, Reason
 from schemas.control import Cluster
 from schemas.envelopes import unwrap
 from schemas.verdicts import WindowReport
@@ -110,6 +110,14 @@ def test_the_command_line_marks_and_the_tail_shows_it(settings: KafkaSettings, t
     )  # fmt: skip
     outbox = Outbox(partition=0, audits=0)
     outbox.incident(incident)
+    # Compaction has taken the incident of this one; its alert still says which it was.
+    age = Evidence(feature="age", detector="distribution", direction="location up")
+    outbox.alert(
+        Alert(
+            id="a0", incident="i0", model="m", version="1", state=AlertState.FIRING, reason=Reason.ABOVE_LIMIT,
+            evidence=age, starts_at=BEGIN - PANE, window_end=BEGIN, layout="l", reference="r",
+        )
+    )  # fmt: skip
     asyncio.run(publish(settings, [*outbox.records]))
     config = tmp_path / "tripline.yaml"
     config.write_text(
@@ -123,9 +131,15 @@ def test_the_command_line_marks_and_the_tail_shows_it(settings: KafkaSettings, t
     for record in asyncio.run(history(settings, "control")):
         control = control.apply(record.key or b"", record.value, offset=record.offset)
     assert (control.marks["i1"].word, control.marks["i1"].opened_at) == ("false", BEGIN)
+    old = asyncio.run(marked_by_alert(settings))
+    assert (old.incident, old.word, old.opened_at) == ("i0", "true", BEGIN - PANE)
     shown = run.invoke(app, ["alerts", "tail", "--since", "earliest", "--once", "--json", "-c", str(config)])
     kinds = [next(iter(json.loads(line))) for line in shown.output.splitlines()]
-    assert sorted(kinds) == ["incident", "mark"]
+    assert sorted(kinds) == ["alert", "incident", "mark", "mark"]
+
+
+async def marked_by_alert(settings: KafkaSettings) -> Mark:
+    return await asyncio.to_thread(alerts.mark, settings, "a0", "true", by="ada")
 
 
 def test_an_unknown_incident_is_said(settings: KafkaSettings) -> None:
