@@ -61,6 +61,7 @@ __all__ = [
     "quiet_panes",
     "save_state",
     "skip_empty",
+    "succeed",
     "update",
 ]
 
@@ -203,6 +204,25 @@ def _followed(
     )
     state = state._replace(trailing=trailing.watching(state.watches.direction, offset))
     return state, replace(verdict, cleared=cleared)
+
+
+def succeed(scope: Scope, *, older: Scope, state: ScopeState) -> ScopeState:
+    """State of a scope whose layout comes after another's: charts begin anew, and what the stream has taught is kept.
+
+    That is its own first week, whole or begun, and the sums of its last days, where both layouts count the same
+    monitors by the same reference, pane and zone; else a new layout would make a model silent for a week.
+    """
+    fresh, now, before = scope.start(), scope.layout, older.layout
+    same = ("reference", "pane_ms", "views", "monitored", "timezone")
+    if any(getattr(now, name) != getattr(before, name) for name in same):
+        return fresh
+    if state.own is not None:
+        fresh = scope.taught(state.own).start()
+    elif state.week is not None:
+        fresh = fresh._replace(week=state.week)
+    if fresh.trailing is not None and state.trailing is not None:
+        fresh = fresh._replace(trailing=replace(state.trailing, origins={}))
+    return fresh
 
 
 class _Lesson(NamedTuple):

@@ -257,5 +257,6 @@ def _say(replay: Replay, word: Word, at: int) -> None:
         return
     pending = [trigger for trigger in replay.said.triggers if trigger.state == "pending"]
     if pending:
-        approval = Approval(trigger=pending[0].id, decision=word.decision, by="story", at=at)
+        decision: Literal["approve", "reject"] = "approve" if word.decision == "approve" else "reject"
+        approval = Approval(trigger=pending[0].id, decision=decision, by="story", at=at)
         replay.learn(publish_approval(approval))

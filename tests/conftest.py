@@ -1,4 +1,7 @@
-"""Options and rules of the whole suite. Sockets are blocked but in integration/ and faults/ (pyproject: `--disable-socket`)."""
+"""Options and rules of the whole suite.
+
+Sockets are blocked but in integration/ and faults/ (pyproject: `--disable-socket`).
+"""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def rows(part: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]
         yield from loss_delays(runs=200 if quick else 1000, seed=seed)
         yield from score_delays(runs=40 if quick else 200, seed=seed)
         return
-    budgets = 13 if quick else 30
+    budgets = 20 if quick else 30
     for null in NULLS:
         if not quick or null.name in _QUICK:
             yield loss_row(null, budgets=budgets, seed=seed)

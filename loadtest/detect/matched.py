@@ -173,27 +173,33 @@ class PeerRows:
             if isinstance(asked, str):
                 yield _absent(name, False, change, arl, asked), []
                 continue
-            knob, jobs = asked
+            knob, jobs, note = asked
             try:
                 rates, found, cost = (job.result() for job in jobs)
             except PeerError as error:
                 yield _absent(name, False, change, arl, str(error)), []
                 continue
-            setting = f"{peer.knob}={knob:g}" if peer.knob else f"n/a ({peer.why})"
+            setting = note or (f"{peer.knob}={knob:g}" if peer.knob else f"n/a ({peer.why})")
             row = _row(name, False, change, arl, found=Rate(rates["alarms"], rates["events"]), setting=setting)
             row |= delays_of(found["first"], found["early"]).row()
             yield row | {"ns_per_event": round(cost["ns"], 1)}, []
 
     def _ask(self, peer: Peer, null: str, change: match.AnyChange, arl: int) -> Any:
-        """Why not, or the knob and its jobs: rate, delays, cost."""
+        """Why not, or the knob, its jobs (rate, delays, cost), and what must be said of it.
+
+        Who cannot be matched runs as its package ships it, unless that takes too long.
+        """
         place = self._known.get(f"{peer.name} | {null}", {}).get(str(arl), {})
+        why, knob, note = place.get("why") or peer.why or "not in thresholds.json", place.get("knob", 0.0), ""
         if peer.knob and "knob" not in place:
-            return place.get("why") or peer.why or "not in thresholds.json"
+            if peer.default is None or peer.slow > 10 or arl < max(WARM_UP):
+                return why
+            knob, note = peer.default, f"n/a ({why}); here as it is shipped, {peer.knob}={peer.default:g}"
         if not peer.knob and peer.slow > 100:
             return peer.why
         if self._peers.why:
             return self._peers.why
-        knob = float(place.get("knob", 0.0))
+        knob = float(knob)
         # Few alarms say little about the rate, but `match` has settled it with 170; the slow ones get fewer.
         alarms = min(60, max(6, int(_QUICK_MS * 1e3 / peer.slow / arl))) if self._quick else 60
         events = 2 * alarms * arl if peer.knob else 200_000
@@ -206,7 +212,7 @@ class PeerRows:
             )
         before, after = self._runs(null, change, arl)
         found = self._peers.submit("delays", peer=peer.name, knob=knob, before=before, after=after)
-        return knob, (self._rates[seen], found, self._cost(peer, knob, null))
+        return knob, (self._rates[seen], found, self._cost(peer, knob, null)), note
 
     def _null(self, null: str) -> str:
         """One file for all who watch that null."""

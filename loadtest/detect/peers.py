@@ -135,13 +135,19 @@ def _python(folder: Path) -> Path:
 
 
 def knob_for(
-    peer: Peer, ask: Callable[[float, int], Rate], *, arl: float, alarms: int, beyond: float | None = None
+    peer: Peer,
+    ask: Callable[[float, int], Rate],
+    *,
+    arl: float,
+    alarms: int,
+    beyond: float | None = None,
+    start: float | None = None,
 ) -> tuple[float, Rate]:
     """The knob whose null has one alarm per `arl` events within 15 %, and its rate over `alarms` alarms.
 
     ask(knob, alarms): the rate of a run of so many alarms, or of 1.4 times as many events as they should take.
     Bisection on its logarithm with few alarms, then Newton's steps with all of them. beyond: a knob that alarms too
-    often, but within a tenth. `ValueError` when none is near enough.
+    often, but within a tenth. start: a knob that is near already. `ValueError` when none is near enough.
     """
     low, high = float(np.log(peer.low)), float(np.log(peer.high))
     if beyond is not None and peer.rising:
@@ -149,14 +155,14 @@ def knob_for(
     elif beyond is not None:
         low, high = float(np.log(beyond)), float(np.log(beyond)) + 1.5
     rough: list[tuple[float, float]] = []
-    for _ in range(9 if beyond is None else 5):
+    for _ in range(0 if start is not None else 9 if beyond is None else 5):
         at = (low + high) / 2
         off = _off(ask(float(np.exp(at)), 10), arl)
         rough.append((at, off))
         # A rare alarm is a run length above the wanted one.
         low, high = (low, at) if (off < 0) == peer.rising else (at, high)
     near = sorted(rough, key=lambda point: abs(point[1]))
-    at, fine = near[0][0], []
+    at, fine = float(np.log(start)) if start is not None else near[0][0], []
     best: tuple[float, float, Rate] | None = None
     for _ in range(8):
         found = ask(float(np.exp(at)), alarms)
@@ -166,7 +172,7 @@ def knob_for(
             best = (off, at, found)
         if abs(off) < 0.12:
             break
-        at = float(np.clip(_next(fine, near[:4]), np.log(peer.low), np.log(peer.high)))
+        at = float(np.clip(_next(fine, near[:4], rising=peer.rising), np.log(peer.low), np.log(peer.high)))
     assert best is not None
     if abs(best[0]) > np.log(1.15):
         raise ValueError(f"no {peer.knob} in [{peer.low:g}, {peer.high:g}] gives one alarm per {arl:g} events; "
@@ -179,12 +185,14 @@ def _off(found: Rate, arl: float) -> float:
     return float(np.log(found.events / max(found.alarms, 0.5) / arl))
 
 
-def _next(fine: list[tuple[float, float]], rough: list[tuple[float, float]]) -> float:
+def _next(fine: list[tuple[float, float]], rough: list[tuple[float, float]], *, rising: bool) -> float:
     """Between the nearest points on either side of 0; else from the last one, by the slope of the rough ones."""
     above = min((point for point in fine if point[1] >= 0), key=lambda point: point[1], default=None)
     below = max((point for point in fine if point[1] < 0), key=lambda point: point[1], default=None)
     if above is not None and below is not None:
         return above[0] + (below[0] - above[0]) * above[1] / (above[1] - below[1])
+    if len(rough) < 2:
+        return fine[-1][0] + fine[-1][1] * (0.7 if rising else -0.25)
     x, y = np.array(rough).T
     slope = float(((x - x.mean()) * (y - y.mean())).sum() / max(float(((x - x.mean()) ** 2).sum()), 1e-12))
     step = fine[-1][1] / slope if slope else 0.1

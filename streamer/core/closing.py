@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from detectors.outcome_states import save_state as save_outcomes
 from detectors.results import ScopeResult
-from detectors.scopes import ScopeState, load_state, quiet_panes, save_state, skip_empty, update
+from detectors.scopes import ScopeState, load_state, quiet_panes, save_state, skip_empty, succeed, update
 from schemas.alerts import Reason
 from schemas.errors import ProtocolBroken
 from streamer.core.control import Control
@@ -270,7 +270,7 @@ def _empty_run(turn: Turn, model: Model, form: Form, start: int, watermark: int)
 
 
 def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
-    """A layout comes in force: charts begin anew, and the incident of the old one is over."""
+    """A layout comes in force: charts begin anew, what the stream taught goes on, the old one's incident is over."""
     older = turn.forms.by_id(model.name, model.layout) if model.layout else None
     if model.episode is not None:
         turn.judge(model, older or form).end(Reason.LAYOUT_CHANGED, at=at)
@@ -284,7 +284,14 @@ def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
         before=model.layout,
         reference=form.layout.reference,
     )
-    model.scope, model.layout = form.scope.start(), form.id
+    state = model.scope
+    if state is None and older is not None and model.blocks:
+        state = load_state(older.scope, model.blocks)
+    if older is None or state is None:
+        model.scope = form.scope.start()
+    else:
+        model.scope = succeed(form.scope, older=older.scope, state=state)
+    model.layout = form.id
     model.outcome_state = None if form.outcomes is None else form.outcomes.start()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -266,6 +267,7 @@ class Judge(msgspec.Struct):
             )
 
     def _audit(self, alarm: Alarm, decision: str, reason: Reason, *, repeats: int = 0) -> None:
+        counted: dict[str, Any] = {"repeats": repeats} if repeats else {}
         self.outbox.audit(
             f"monitor {alarm.evidence.view}/{alarm.evidence.feature}",
             decision,
@@ -276,7 +278,7 @@ class Judge(msgspec.Struct):
             direction=alarm.evidence.direction,
             value=alarm.evidence.value,
             limit=alarm.evidence.limit,
-            **({"repeats": repeats} if repeats else {}),
+            **counted,
         )
 
     def _old(self, window_end: int) -> bool:

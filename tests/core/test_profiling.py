@@ -187,7 +187,8 @@ def test_a_batch_from_before_the_position_stops_the_task() -> None:
 
 
 def test_outcomes_are_consumed_and_counted_as_unmatched() -> None:
-    state, outputs = apply(begun(), Batch("outcomes", [record({"id": "a", "ts": BEGIN, "label": 1}, topic="outcomes")], 1), CONTROL)
+    outcome = record({"id": "a", "ts": BEGIN, "label": 1}, topic="outcomes")
+    state, outputs = apply(begun(), Batch("outcomes", [outcome], 1), CONTROL)
     assert (state.next, state.drops["unmatched_outcome"]) == ({"predictions": 0, "outcomes": 1}, 1)
     assert [out.topic for out in outputs] == ["changelog", "dead-letter"]
 

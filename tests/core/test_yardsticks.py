@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 
 from detectors.building import ReferenceBuilder
 from detectors.references import Reference
 from detectors.rows import NO_TIME, Rows
+from detectors.scopes import build_scope, succeed
 from schemas.alerts import Reason
 from schemas.control import Cluster
 from schemas.layouts import Layout
@@ -60,6 +62,37 @@ def test_coming_back_after_any_record_is_as_if_nothing_had_happened(settings: di
         reader.apply(batch)
     assert reader.outputs == expected.outputs
     assert reader.state.counters == expected.state.counters
+
+
+@pytest.mark.parametrize("day", [4, 8], ids=["in the week", "after the week"])
+def test_a_new_layout_does_not_begin_the_week_again(day: int) -> None:
+    """The tolerance is changed: one lesson, a week after the first pane; also when killed after any record."""
+    one, _ = setting(**YESTERDAY)
+    two = msgspec.structs.replace(one, from_ms=BEGIN + day * DAY, tolerance=0.2)
+    known = Control(models={"m": (one, two)}, references={bag().id: bag()}, cluster=Cluster(sources=2, profiles=1))
+    log = Log()
+    sources = [Source(0), Source(1)]
+    steady(log, sources, one, panes=2 * day, n=200)
+    steady(log, sources, two, panes=2 * (10 - day), n=200, start=BEGIN + day * DAY)
+    expected = Reader.start(known).read(log)
+    reader = Reader.start(known)
+    for batch in log.batches(range(1, len(log.records))):
+        reader = reader.restored(log)
+        reader.apply(batch)
+    assert reader.outputs == expected.outputs
+    lessons = [audit for audit in reader.said("audit") if audit.subject == "model m"]
+    assert [(audit.reason, audit.at) for audit in lessons] == [(Reason.LEARNED, BEGIN + 7 * DAY)]
+    assert not reader.said("windows")[-1].provisional
+
+
+def test_another_pane_is_learned_anew() -> None:
+    one, _ = setting()
+    two = msgspec.structs.replace(one, pane_ms=2 * PANE)
+    state = build_scope(bag(), one).start()
+    kept, fresh = (succeed(build_scope(bag(), to), older=build_scope(bag(), one), state=state) for to in (one, two))
+    assert kept.week is state.week
+    assert fresh.week is not None
+    assert fresh.week.block_ms == 2 * PANE
 
 
 def test_the_week_ends_in_that_log_and_what_was_kept_of_it_is_gone() -> None:
