@@ -5,7 +5,6 @@ A part that cannot be had skips its tests and says which and why; with CI=true i
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from brokers import Alertmanager, Kafka
+from lacking import without
 from parts import PartMissing, kafka_libs, program
 
 HERE = Path(__file__).parent
@@ -24,13 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1", "::1", "localhost"]))
-
-
-def without(missing: PartMissing) -> None:
-    """Skip for want of a part; in CI, where every part must be there, fail."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI allows no skip: {missing}", pytrace=False)
-    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

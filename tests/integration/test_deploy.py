@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import without
+from lacking import without
 from parts import PartMissing, program
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 from brokers import Kafka
-from test_marking import closed, in_force, page, profiles, said
+from test_marked_incidents import closed, in_force, page, profiles, said
 from test_worker_ends import delete_up_to_end
 
 from schemas.alerts import AuditRecord, Reason
