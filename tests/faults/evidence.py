@@ -15,7 +15,7 @@ from streamer.core.records import Batch, Output, PlainRecord, Record
 from streamer.stages import Monitoring, Profiling
 from tests.faults.storm import Storm
 
-INPUTS = ("predictions",)
+INPUTS = ("predictions", "outcomes")
 
 
 class Left:
@@ -25,12 +25,13 @@ class Left:
         self.stages: tuple[Any, ...] = (Profiling(inputs=INPUTS), Monitoring())
         self.control: Control = storm.control()
         self.sources, self.profiles = storm.partitions, 2
-        self._name, self._bootstrap, self._input = storm.site.name, storm.site.bootstrap, storm.site.input
+        self._name, self._bootstrap = storm.site.name, storm.site.bootstrap
+        self._inputs = {"predictions": storm.site.input, "outcomes": storm.site.outcomes}
         self._read: dict[str, Sequence[Record]] = {}
 
     def visible(self, name: str) -> Sequence[Record]:
         """Committed records of a logical topic."""
-        topic = self._input if name in INPUTS else f"{self._name}-{name}"
+        topic = self._inputs.get(name, f"{self._name}-{name}")
         if topic not in self._read:
             self._read[topic] = logs.read(self._bootstrap, topic)
         return self._read[topic]
@@ -58,16 +59,23 @@ class Undisturbed:
     @cached_property
     def _profiles(self) -> list[PlainRecord]:
         left = self._left
-        by_source: dict[int, list[Record]] = defaultdict(list)
-        for record in left.visible("predictions"):
-            by_source[record.partition].append(record)
+        by_source: dict[int, list[tuple[str, Record]]] = defaultdict(list)
+        for name in INPUTS:
+            for record in left.visible(name):
+                by_source[record.partition].append((name, record))
         found: list[Output] = []
-        for source, records in sorted(by_source.items()):
+        for source, arrived in sorted(by_source.items()):
             state = profiling.start(left.control, source, next=dict.fromkeys(INPUTS, 0))
-            for first in range(0, len(records), 4_000):
-                part = records[first : first + 4_000]
-                state, outputs = profiling.apply(state, Batch("predictions", part, part[-1].offset + 1), left.control)
-                found += [output for output in outputs if output.topic == "profiles"]
+            arrived.sort(key=lambda one: one[1].timestamp)
+            # In the order of append, in pieces that hold some of both inputs.
+            for first in range(0, len(arrived), 4_000):
+                piece = arrived[first : first + 4_000]
+                for name in INPUTS:
+                    part = [record for of, record in piece if of == name]
+                    if part:
+                        batch = Batch(name, part, part[-1].offset + 1)
+                        state, outputs = profiling.apply(state, batch, left.control)
+                        found += [output for output in outputs if output.topic == "profiles"]
         return [
             PlainRecord("profiles", output.partition or 0, at, 0, output.key, output.value)
             for at, output in enumerate(found)

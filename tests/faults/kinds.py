@@ -60,10 +60,14 @@ def pause_worker(storm: Storm, chance: random.Random) -> None:
 def add_and_remove_worker(storm: Storm, chance: random.Random) -> None:
     """One more worker for a few seconds, which leaves in good order."""
     slot = max(storm.slots) + 1
-    storm.held_back.discard(slot)
     storm.spawn(slot)
+    storm.held_back.discard(slot)
     time.sleep(chance.uniform(3.0, 6.0))
-    storm.end(slot, signal.SIGTERM, respawn=False)
+    ready = storm.ready(slot)
+    code = storm.end(slot, signal.SIGTERM, respawn=False)
+    # A signal that comes while it starts ends it before it can take its leave.
+    if code and (ready or code != -signal.SIGTERM):
+        storm.exits.append((slot, code))
 
 
 def same_slot_twice(storm: Storm, chance: random.Random) -> None:

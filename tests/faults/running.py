@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from brokers import eventually
 
 from schemas.alerts import AlertState, Incident
 from schemas.envelopes import unwrap
+from schemas.profiles import OUTCOME
 from streamer.core.profiling_state import decode_position
-from tests.faults.evidence import Left, Undisturbed
+from tests.faults.evidence import INPUTS, Left, Undisturbed
 from tests.faults.kinds import FAULTS
 from tests.faults.storm import Storm
 from tests.simulation.invariants import counts, violations
 
+#: Between two faults.
+GAPS_S = (2.0, 5.0)
 #: After the last fault: until everything is counted, and until Alertmanager has it.
 CATCH_UP_S, DELIVERY_S = 60.0, 90.0
 #: A worker that ends for another reason than a kill or trouble with the broker is a defect.
@@ -43,6 +47,7 @@ class Outcome:
     longest_stall: float = 0.0
     caught_up: float = 0.0
     events: int = 0
+    joined: int = 0
     windows: int = 0
 
     def table(self) -> str:
@@ -58,27 +63,29 @@ class Outcome:
             [
                 *lines,
                 "",
-                f"{self.events} events, {self.windows} windows; longest stall {self.longest_stall:.1f} s; caught up "
-                f"{self.caught_up:.1f} s after the last fault. {said}.",
+                f"{self.events} events, {self.joined} joined with outcomes, {self.windows} windows; longest stall "
+                f"{self.longest_stall:.1f} s; caught up {self.caught_up:.1f} s after the last fault. {said}.",
             ]
         )
 
 
-def plan(seed: int, faults: int) -> list[tuple[str, float]]:
+def plan(
+    seed: int, faults: int, *, kinds: Sequence[str] = (), gaps: tuple[float, float] = GAPS_S
+) -> list[tuple[str, float]]:
     """Names of faults and the seconds after each; every kind once before any comes again."""
-    chance, names = random.Random(seed), list(FAULTS)
+    chance, names = random.Random(seed), list(kinds or FAULTS)
     chosen: list[str] = []
     while len(chosen) < faults:
         chance.shuffle(names)
         chosen += names
-    return [(name, chance.uniform(2.0, 5.0)) for name in chosen[:faults]]
+    return [(name, chance.uniform(*gaps)) for name in chosen[:faults]]
 
 
-def carry_out(storm: Storm, *, seed: int, faults: int, say: bool = False) -> Outcome:
-    """The plan in a running storm, then all checks."""
+def carry_out(storm: Storm, planned: Sequence[tuple[str, float]], *, seed: int, say: bool = False) -> Outcome:
+    """The plan in a running storm, then all checks. seed: of what the faults themselves leave to chance."""
     outcome, chance = Outcome(), random.Random(seed + 1)
     over: list[tuple[str, float]] = []
-    for name, gap in plan(seed, faults):
+    for name, gap in planned:
         if say:
             print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         FAULTS[name](storm, chance)
@@ -97,7 +104,9 @@ def carry_out(storm: Storm, *, seed: int, faults: int, say: bool = False) -> Out
     left = Left(storm)
     outcome.wrong += violations(left, Undisturbed(left), idle=True)  # a cut line may keep the stream away for 10 s
     outcome.wrong += [f"slot {slot} ended with {code}" for slot, code in storm.exits if code not in EXPECTED_EXITS]
-    outcome.events = sum(dict(entries).get(0, 0) for entries in counts(left).values())
+    sums = counts(left)
+    outcome.events = sum(dict(entries).get(0, 0) for cell, entries in sums.items() if cell[0] != OUTCOME)
+    outcome.joined = sum(dict(entries).get(0, 0) for cell, entries in sums.items() if cell[0] == OUTCOME)
     outcome.windows = len(left.visible("windows"))
     return outcome
 
@@ -109,7 +118,7 @@ def _all_counted(storm: Storm) -> bool:
         for record in left.changelog("profiling")
         if record.key == b"position"
     }
-    return sum(position.consumed for position in positions.values()) == len(left.visible("predictions"))
+    return sum(position.consumed for position in positions.values()) == sum(len(left.visible(name)) for name in INPUTS)
 
 
 def _undelivered(storm: Storm) -> list[str]:
@@ -139,12 +148,15 @@ def main() -> int:
     parser.add_argument("--kafka", default="4.3")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--only", action="append", default=[], choices=list(FAULTS), help="these kinds and no others")
+    parser.add_argument("--gap", type=float, nargs=2, default=GAPS_S, help="least and most seconds between two faults")
     asked = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="tripline-faults-") as folder,
         Storm(Path(folder), version=asked.kafka, slots=asked.slots, partitions=asked.partitions) as storm,
     ):
-        outcome = carry_out(storm, seed=asked.seed, faults=asked.faults, say=True)
+        planned = plan(asked.seed, asked.faults, kinds=asked.only, gaps=tuple(asked.gap))
+        outcome = carry_out(storm, planned, seed=asked.seed, say=True)
         print(
             f"\nKafka {storm.kafka.version}, {asked.slots} workers, {asked.partitions} partitions, seed {asked.seed}\n"
         )

@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 from brokers import Alertmanager, Kafka, eventually, free_port
 from confluent_kafka import Producer
 
 from streamer.commands.bench_topics import STREAM_MS, Site, build_references
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
-from streamer.generating import Applicants, Shift
+from streamer.generating import Applicants, Applications, Ints, Shift
 from tests.faults.proxies import Proxy
 from tests.faults.watching import Watcher
 
@@ -34,7 +38,7 @@ kafka:
   bootstrap_servers: "{bootstrap}"
   app: "{name}"
   topic_prefix: "{name}-"
-  inputs: {{predictions: "{predictions}", features: null, outcomes: null}}
+  inputs: {{predictions: "{predictions}", features: null, outcomes: "{outcomes}"}}
   profiles_partitions: 2
   session_timeout: 6s
   broker_timeout: 30s
@@ -53,6 +57,7 @@ MODEL = """\
     segments: [country]
     tolerance: {tolerance}
     retrain: {{when: drift, cooldown: 30m, mode: auto}}
+    outcomes: {{horizon: 20m, maturity: 3m, pane: 2m, early_outcome_wait: 30s}}
 """
 #: Run before anything else in a worker whose clock is an hour ahead.
 CLOCK = """\
@@ -106,6 +111,7 @@ class Storm:
         (clock / "sitecustomize.py").write_text(CLOCK)
         build_references(self.site, MODELS, per_day=1_500.0)
         self.site.create_input(self.partitions)
+        self.site.create_input(self.partitions, topic=self.site.outcomes)
         self.configure()
         self.site.command("topics", "create", "-c", str(self.file(0)))
         self.site.command("apply", "-c", str(self.file(0)))
@@ -142,7 +148,7 @@ class Storm:
         for slot, port in self._ports.items():
             text = CONFIGURATION.format(
                 bootstrap=self.site.bootstrap, name=self.site.name, predictions=self.site.input, port=port,
-                alertmanager=f"http://127.0.0.1:{self.alert_line.port}",
+                outcomes=self.site.outcomes, alertmanager=f"http://127.0.0.1:{self.alert_line.port}",
             )  # fmt: skip
             models = (MODEL.format(model=model, tolerance=self.tolerance) for model in MODELS)
             self.file(slot).write_text(text + "".join(models))
@@ -161,14 +167,14 @@ class Storm:
         """The process in a slot."""
         return self._children[slot]
 
-    def end(self, slot: int, number: int, *, respawn: bool = True) -> None:
-        """Send a signal to a slot's worker and wait until it is gone."""
+    def end(self, slot: int, number: int, *, respawn: bool = True) -> int:
+        """Send a signal to a slot's worker and wait until it is gone: its exit code."""
         with self._lock:
             child = self._children[slot]
             if not respawn:
                 self.held_back.add(slot)
             child.send_signal(number)
-            child.wait(30)
+            return child.wait(30)
 
     def ready(self, slot: int) -> bool:
         """Assigned and restored."""
@@ -211,10 +217,11 @@ class Storm:
             }
         )  # fmt: skip
         begun = time.monotonic()
-        for i, (partition, event) in enumerate(_events(self.partitions, self.rate)):
+        topics = {"predictions": self.site.input, "outcomes": self.site.outcomes}
+        for i, (name, partition, event) in enumerate(_events(self.partitions, self.rate)):
             if self._fed.is_set():
                 break
-            producer.produce(self.site.input, event, partition=partition)
+            producer.produce(topics[name], event, partition=partition)
             self.sent += 1
             if i % 50 == 0:
                 producer.poll(0)
@@ -229,8 +236,10 @@ class Storm:
         return control
 
 
-def _events(partitions: int, rate: int) -> Iterator[tuple[int, bytes]]:
-    """Events nearly in order, some late, some bad, some repeated; the applicants change twice, for ten minutes each."""
+def _events(partitions: int, rate: int) -> Iterator[tuple[str, int, bytes]]:
+    """Input, partition and value. Events nearly in order, some late, some bad, some repeated; the applicants change
+    twice, for ten minutes each. Outcomes after a while: some never, corrected, twice, too early, of nobody.
+    """
     drawn = np.random.default_rng(3)
     shifts = tuple(
         Shift(start=STREAM_MS + at * PANE_MS, end=STREAM_MS + (at + 10) * PANE_MS, income=-1.5, utilisation=2.0)
@@ -238,19 +247,45 @@ def _events(partitions: int, rate: int) -> Iterator[tuple[int, bytes]]:
     )
     applicants = Applicants(seed=5, models=MODELS, versions=("1", "2"), shifts=shifts)
     step = 1_000
-    at = 0
-    while True:
-        ts = STREAM_MS + (at + np.arange(step, dtype=np.int64)) * 1000 * PACE // rate
-        ts = np.maximum(ts - drawn.integers(0, 3_000, step), STREAM_MS)
+    told: list[tuple[int, int, int, bytes]] = []  # due, a number, partition, value
+    for part in itertools.count():
+        due = STREAM_MS + (part * step + np.arange(step, dtype=np.int64)) * 1000 * PACE // rate
+        ts = np.maximum(due - drawn.integers(0, 3_000, step), STREAM_MS)
         late = drawn.random(step) < 0.003
         ts[late] -= drawn.integers(PANE_MS, 8 * PANE_MS, int(late.sum()))
         odd, place = drawn.random(step), drawn.integers(0, partitions, step).tolist()
-        for i, event in enumerate(applicants.at(ts, part=at // step).events()):
-            yield place[i], event
+        chosen = applicants.at(ts, part=part)
+        for at, outcome in _outcomes(chosen, due, drawn):
+            heapq.heappush(told, (outcome.pop("due"), len(told) + part * 10 * step, place[at], orjson.dumps(outcome)))
+        for i, event in enumerate(chosen.events()):
+            while told and told[0][0] <= due[i]:
+                _, _, partition, outcome = heapq.heappop(told)
+                yield "outcomes", partition, outcome
+            yield "predictions", place[i], event
             if odd[i] < 0.001:
-                yield place[i], event  # a repeated id
+                yield "predictions", place[i], event  # a repeated id
             elif odd[i] < 0.002:
-                yield place[i], event[:-20]  # cut
+                yield "predictions", place[i], event[:-20]  # cut
             elif odd[i] < 0.003:
-                yield place[i], event.replace(b"lending-", b"lonely-")  # no such model
-        at += step
+                yield "predictions", place[i], event.replace(b"lending-", b"lonely-")  # no such model
+
+
+def _outcomes(chosen: Applications, due: Ints, drawn: np.random.Generator) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Row and what becomes of it, `due` when; delays have a heavy tail: some pass maturity, and some the horizon."""
+    n = len(chosen)
+    delay = np.minimum(20_000 * (1 + drawn.pareto(0.9, n)), 1_800_000).astype(np.int64).tolist()
+    shape, bad = drawn.random(n), drawn.random(n)
+    for i, (name, model, when, score) in enumerate(zip(chosen.ids, chosen.model, chosen.ts, chosen.score, strict=True)):
+        if shape[i] < 0.1:
+            continue
+        at = int(due[i]) + (delay[i] if shape[i] < 0.99 else -5_000)
+        first = {"id": name, "model": model, "ts": int(when) + delay[i], "label": int(bad[i] < score), "due": at}
+        if shape[i] < 0.11:
+            yield i, {**first, "id": f"nobody-{name}"}
+        elif shape[i] < 0.13:
+            yield i, {**first, "label": 1 - first["label"], "due": at + 60_000}
+        elif shape[i] < 0.14:
+            yield i, {**first, "due": at + 30_000}
+        elif shape[i] < 0.142:
+            yield i, {**first, "label": None, "due": at + 30_000}
+        yield i, first

@@ -21,7 +21,7 @@ def test_a_plan_has_every_kind_before_any_comes_again() -> None:
 def test_one_fault_of_each_kind_breaks_no_invariant(version: str, tmp_path: Path) -> None:
     """Two workers, four partitions; `make faults` is the long form."""
     with Storm(tmp_path, version=version) as storm:
-        outcome = carry_out(storm, seed=1, faults=len(FAULTS))
+        outcome = carry_out(storm, plan(1, len(FAULTS)), seed=1)
     print(outcome.table())
     assert outcome.wrong == []
     assert outcome.windows > 20

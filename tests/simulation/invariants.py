@@ -1,10 +1,10 @@
 """What must hold of a world of the real stages, read from its topics as any committed reader sees them.
 
-I1 counts: deltas, summed by (source, layout, model, cell, pane), equal those of an undisturbed run (I2a); I2b: stage 2
-over the recorded `profiles`, in one go, says the same bytes; I3: no (model, window, revision) is there twice; I4: the
-ranges of a source join, positions and sequences never go back; I6: one trigger id, one record, none within the
-cooldown of another; I7: consumed = applied + dropped,
-and as many events were consumed as the inputs hold. The watermark waits for every source.
+I1 counts: deltas, of outcomes too, summed by (source, layout, model, cell, pane), equal those of an undisturbed run
+(I2a); I2b: stage 2 over the recorded `profiles`, in one go, says the same bytes; I3: no (model, window, revision) is
+there twice; I4: the ranges of a source join, positions and sequences never go back; I6: one trigger id, one record,
+none within the cooldown of another; I7: consumed = applied + dropped (+ outcomes that wait), and as many events were
+consumed as the inputs hold. The watermark waits for every source.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
-from schemas.envelopes import unwrap
+from schemas.envelopes import TYPES, open_envelope, unwrap
 from schemas.errors import ProtocolBroken
 from schemas.events import DeadLetter
-from schemas.profiles import Delta, Progress, decode, decode_sparse
+from schemas.profiles import OUTCOME, Delta, Progress, decode, decode_sparse
 from schemas.triggers import RetrainTrigger
-from schemas.verdicts import WindowReport
+from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core import monitoring
 from streamer.core.control import Control
 from streamer.core.positions import MonitoringPosition, unpack
@@ -32,7 +32,8 @@ from streamer.kafka.stages import Stage
 
 #: Outputs of stage 2 that a reader sees.
 SAID = ("windows", "alerts", "incidents", "retrain-triggers", "audit")
-Cell = tuple[int, str, str, int, bool, str, tuple[str, ...], str]
+Cell = tuple[int, int, str, str, int, bool, str, tuple[str, ...], str]
+Report = TypeVar("Report", WindowReport, OutcomeReport)
 
 
 class Evidence(Protocol):
@@ -61,16 +62,20 @@ class Evidence(Protocol):
 
 
 def counts(world: Evidence) -> dict[Cell, tuple[tuple[int, int], ...]]:
-    """What stage 1 said, summed: (source, layout, model, pane, late, version, segment, marginal) to its entries."""
+    """What stage 1 said, summed: (kind, source, layout, model, pane, late, version, segment, marginal) to its entries.
+
+    What corrections have brought back to nothing is left out.
+    """
     sums: dict[Cell, Counter[int]] = defaultdict(Counter)
     for record in world.visible("profiles"):
         said = decode(record.value or b"")
         if isinstance(said, Delta):
             for index, value in zip(*map(np.ndarray.tolist, decode_sparse(said.body)), strict=True):
                 row = said.rows[index // said.width]
-                at = (said.source, said.layout, said.model, row.pane, row.late, row.version, tuple(row.segment))
-                sums[*at, row.marginal][index % said.width] += value
-    return {cell: tuple(sorted(entries.items())) for cell, entries in sums.items()}
+                at = (said.kind, said.source, said.layout, said.model, row.pane, row.late, row.version)
+                sums[*at, tuple(row.segment), row.marginal][index % said.width] += value
+    found = {cell: tuple((at, n) for at, n in sorted(entries.items()) if n) for cell, entries in sums.items()}
+    return {cell: entries for cell, entries in found.items() if entries}
 
 
 def violations(world: Evidence, calm: Evidence, *, idle: bool = False) -> list[str]:
@@ -87,8 +92,7 @@ def violations(world: Evidence, calm: Evidence, *, idle: bool = False) -> list[s
 
 def events(world: Evidence) -> dict[tuple[str, int], int]:
     """Events of each window as its last report has them."""
-    reports = [unwrap(record.value or b"", WindowReport) for record in world.visible("windows")]
-    return {(report.model, report.start): report.n for report in reports}
+    return {(report.model, report.start): report.n for report in _reports(world, WindowReport)}
 
 
 def _joined(world: Evidence) -> list[str]:
@@ -134,10 +138,9 @@ def _replayed(world: Evidence) -> list[str]:
 
 def _once(world: Evidence) -> list[str]:
     """I3 and I6."""
-    windows = Counter(
-        (report.model, report.start, report.revision)
-        for report in (unwrap(record.value or b"", WindowReport) for record in world.visible("windows"))
-    )
+    windows = Counter(("window", one.model, one.start, one.revision) for one in _reports(world, WindowReport))
+    of_outcomes = _reports(world, OutcomeReport)
+    windows += Counter((f"outcomes {one.layout}", one.model, one.start, one.revision) for one in of_outcomes)
     found = [f"I3 windows: {window} is there {n} times" for window, n in windows.items() if n > 1]
     emitted: dict[tuple[str, str], list[int]] = defaultdict(list)
     ids: Counter[str] = Counter()
@@ -157,13 +160,12 @@ def _once(world: Evidence) -> list[str]:
 def _on_time(world: Evidence) -> list[str]:
     """The watermark waits for every source: only what its own source called late comes late for a window."""
     late: Counter[tuple[str, int]] = Counter()
-    for (_, _, model, pane, was_late, *_, marginal), entries in counts(world).items():
-        if was_late and not marginal:
+    for (kind, _, _, model, pane, was_late, *_, marginal), entries in counts(world).items():
+        if was_late and not marginal and kind != OUTCOME:
             late[model, pane] += dict(entries).get(0, 0)
-    reports = [unwrap(record.value or b"", WindowReport) for record in world.visible("windows")]
     return [
         f"watermark: {one.late_n} events came late for {one.model} {one.start}, {late[one.model, one.start]} were"
-        for one in reports
+        for one in _reports(world, WindowReport)
         if one.late_n > late[one.model, one.start]
     ]
 
@@ -190,7 +192,8 @@ def _accounts(world: Evidence) -> list[str]:
             last[record.partition] = said
         for partition, said in last.items():
             accounts = said if stage.spreads else said.counters
-            if accounts.consumed != accounts.applied + getattr(said, "waiting", 0) + sum(accounts.drops.values()):
+            waiting = said.join.waiting if stage.spreads and said.join is not None else 0
+            if accounts.consumed != accounts.applied + waiting + sum(accounts.drops.values()):
                 found.append(f"I7 accounts: {stage.name}/{partition}: {accounts.consumed} consumed")
             if stage.spreads and accounts.consumed != _records(world, stage.inputs, partition):
                 found.append(f"I7 accounts: {stage.name}/{partition}: {accounts.consumed} consumed of its inputs")
@@ -210,6 +213,11 @@ def _letters(world: Evidence) -> list[str]:
             for reason, n in decode_position(last or b"").drops.items():
                 dropped[partition, reason] += n
     return [] if +letters == +dropped else [f"I7 dead letters: {+letters} for {+dropped}"]
+
+
+def _reports(world: Evidence, kind: type[Report]) -> list[Report]:
+    values = [record.value or b"" for record in world.visible("windows")]
+    return [unwrap(value, kind) for value in values if open_envelope(value).type == TYPES[kind]]
 
 
 def _records(world: Evidence, inputs: tuple[str, ...], partition: int) -> int:
