@@ -9,7 +9,8 @@
 | mode auto / approve / dry_run                                  | trigger `approved` / `pending` / `dry_run`      |
 
 A pending trigger is decided by the first of: an approval on `control` (`approved` or `rejected`), or its expiry. The
-expiry is in append time, as event time may stand still while people think; it is looked at with every progress record.
+expiry is in append time, as event time may stand still while people think; it is looked at with every progress record,
+so a word that was said after it counts for nothing, however late we look.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def review(ledger: Ledger, *, now: int, approvals: Mapping[str, Approval]) -> It
     waiting: list[RetrainTrigger] = []
     for trigger in ledger.pending:
         approval = approvals.get(trigger.id)
-        if approval is not None:
+        if approval is not None and (trigger.expires_at is None or approval.at < trigger.expires_at):
             state, reason = (
                 ("approved", Reason.APPROVED) if approval.decision == "approve" else ("rejected", Reason.REJECTED)
             )

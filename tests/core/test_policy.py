@@ -145,6 +145,16 @@ def test_a_request_expires_by_append_time_once() -> None:
     assert (states(published), reasons(published)) == (["expired"], [Reason.EXPIRED])
 
 
+@pytest.mark.parametrize(("said", "state"), [(5_999, "approved"), (6_000, "expired")])
+def test_a_word_said_after_the_expiry_is_none_however_late_we_look(said: int, state: str) -> None:
+    story = with_policy(mode="approve", approval_expires_ms=1_000)
+    [pending] = story.pane(1, alarm(pane=1), now=5_000)["retrain-triggers"]
+    before = len(story.outbox.records)
+    story.approvals[pending.id] = Approval(trigger=pending.id, decision="approve", by="ada", at=said)
+    story.judge(now=9_000).review(at=0)
+    assert states(story.since(before)) == [state]
+
+
 def test_old_news_becomes_a_dry_run() -> None:
     story = Story(layout=layout(policies=(RetrainPolicy(),), max_alert_age_ms=HOUR))
     published = story.pane(1, alarm(pane=1), now=10 * HOUR)
