@@ -131,6 +131,14 @@ def on_run(
     raise typer.Exit(command(config, slot=slot, accept_gap=accept_gap, verbose=verbose))
 
 
+@app.command("doctor")
+def on_doctor(*, config: Config = DEFAULT, as_json: Json = False) -> None:
+    """What is wrong, or will be, with what runs: topics, workers, lag, state, clocks, Alertmanagers; exit 1 if so."""
+    from streamer.commands.doctor import doctor as command
+
+    raise typer.Exit(command(config, as_json=as_json))
+
+
 @topics_app.command("create")
 def on_topics_create(
     *,

@@ -55,7 +55,7 @@ async def restore_tasks(
     Raises `PositionLost`, and whatever the stage raises on what it reads.
     """
     await asyncio.gather(*(ledger.start() for ledger in ledgers.values()))
-    async with _open_reader(settings, f"{stage.name}-restore") as reader:
+    async with open_reader(settings, f"{stage.name}-restore") as reader:
         session = _Session(settings, stage, control, reader)
         if not settings.embedded:
             await session.pass_barriers(ledgers, profiles=profiles)
@@ -232,7 +232,7 @@ class _Session:
             begin, end = await self.log_of(at)
             if position > end:
                 # A broker's crash may set the stable end back for a while: what counts is the log's own end.
-                async with _open_reader(self.settings, f"{self.stage.name}-ends", committed=False) as raw:
+                async with open_reader(self.settings, f"{self.stage.name}-ends", committed=False) as raw:
                     end = (await raw.end_offsets([at]))[at]
             if begin <= position <= end:
                 continue
@@ -272,7 +272,7 @@ class _Session:
 
 
 @contextlib.asynccontextmanager
-async def _open_reader(
+async def open_reader(
     settings: KafkaSettings, role: str, *, committed: bool = True
 ) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     """A consumer without a group, for the length of a `with` block."""

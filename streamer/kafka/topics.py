@@ -83,7 +83,7 @@ def topic_specs(settings: KafkaSettings, *, sources: int, profiles: int) -> list
 
 async def partition_counts(settings: KafkaSettings) -> dict[str, int]:
     """Partitions of every topic that the broker has. `BrokerUnavailable` when it does not answer."""
-    async with _Admin(settings) as admin:
+    async with Admin(settings) as admin:
         return {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
 
 
@@ -106,7 +106,7 @@ async def await_broker(settings: KafkaSettings) -> dict[str, int]:
 
 async def create_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
     """Make the topics that are not there; their names. What is there is left as it is: see `check_topics`."""
-    async with _Admin(settings) as admin:
+    async with Admin(settings) as admin:
         there = {entry["topic"] for entry in await admin.describe_topics()}
         missing = [spec for spec in specs if spec.name not in there]
         if not missing:
@@ -136,10 +136,10 @@ async def create_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list
 
 async def check_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[Finding]:
     """What differs from `specs` on the broker, wrong things first."""
-    async with _Admin(settings) as admin:
+    async with Admin(settings) as admin:
         there = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
         present = [spec for spec in specs if spec.name in there]
-        configs = await _configs(admin, [spec.name for spec in present]) if present else {}
+        configs = await configs_of(admin, [spec.name for spec in present]) if present else {}
     findings = [
         Finding(topic=spec.name, wrong=True, message="is not there; make it with `tripline topics create`")
         for spec in specs
@@ -208,7 +208,7 @@ def _same(found: str, wanted: str) -> bool:
         return set(found.split(",")) == set(wanted.split(","))
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+async def configs_of(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(asked):
@@ -219,7 +219,7 @@ async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, di
     return found
 
 
-class _Admin:
+class Admin:
     """An admin client for the length of a `with` block; its errors become `BrokerUnavailable`."""
 
     def __init__(self, settings: KafkaSettings) -> None:

@@ -10,8 +10,9 @@ import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 import msgspec
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from streamer import config
 
 _BAD_CONTENT = frozenset({400, 413, 422})
-#: How much of an error's text is kept.
-_SAID = 300
+#: How much of an error's text is kept, and of a status read.
+_SAID, _STATUS = 300, 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,13 @@ class Access:
     def __repr__(self) -> str:
         """Without secrets."""
         return f"Access(timeout_ms={self.timeout_ms}, username={self.username!r})"
+
+
+class Status(NamedTuple):
+    """What a replica says of itself. at: its clock, s since the epoch, as far as HTTP tells; None where it does not."""
+
+    version: str
+    at: float | None
 
 
 class AlertmanagerSink:
@@ -76,6 +84,24 @@ class AlertmanagerSink:
                 raise _unwanted(post.replica, answer.status, said)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SinkUnreachable(f"{post.replica}: {type(error).__name__}: {error}".rstrip(": ")) from error
+
+    async def status(self, replica: str) -> Status:
+        """Who answers at a replica; `SinkError` when nobody does, or not to us. Nothing is sent."""
+        address = f"{replica.rstrip('/')}/api/v2/status"
+        try:
+            async with self._open().get(address, allow_redirects=False) as answer:
+                said = await answer.content.read(_STATUS)
+                if answer.status != 200:
+                    raise _unwanted(replica, answer.status, said[:_SAID].decode(errors="replace").strip())
+                told = answer.headers.get("Date")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SinkUnreachable(f"{replica}: {type(error).__name__}: {error}".rstrip(": ")) from error
+        try:
+            version = msgspec.json.decode(said, type=_Said).versionInfo.version
+            at = None if told is None else parsedate_to_datetime(told).timestamp()
+        except (msgspec.DecodeError, ValueError) as error:
+            raise SinkUnwell(f"{replica}: answers, but not as Alertmanager does: {error}") from error
+        return Status(version, at)
 
     async def close(self) -> None:
         """Close connections."""
@@ -136,3 +162,11 @@ def _tls(access: Access) -> ssl.SSLContext:
 def _unwanted(replica: str, status: int, said: str) -> SinkError:
     kind = SinkRefused if status in _BAD_CONTENT else SinkUnwell
     return kind(f"{replica}: HTTP {status}: {said}".rstrip(": "))
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+class _Said(msgspec.Struct):
+    versionInfo: _Version

@@ -107,8 +107,8 @@ def free_port(wish: int | None = None) -> int:
 class Process:
     """A child process with a log file; `stop`, `kill`, `pause`, `resume` act on its own pid only."""
 
-    def __init__(self, *, command: list[str], log: Path) -> None:
-        self.command, self.log = command, log
+    def __init__(self, *, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        self.command, self.log, self.environment = command, log, environment
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +132,12 @@ class Process:
         tie = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with self.log.open("ab") as out:
             self._child = subprocess.Popen(
-                [*tie, *self.command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.log.parent
+                [*tie, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.log.parent,
+                env=self.environment,
             )
 
     def stop(self, *, within: float = 20.0) -> None:
