@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +25,7 @@ from detectors.outcome_learning import OutcomeCounts, spec_for
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import DAY, local_ms
+from detectors.served import SERVED, STATUS_LEVELS, served_rows
 from detectors.survey import Levels, Survey
 from schemas.layouts import Layout, View
 
@@ -42,6 +44,7 @@ class ReferenceBuilder:
     keep, all when None. exclude: [from, to) in ms that a person leaves out. positive: the positive of two classes, "":
     by its name. maturity_ms: outcomes that came later (column `outcome_ts`) are not counted; 0: all are. batch_gap_ms:
     rows further apart are of two batches, and a pane is a batch (`batches`); 0: a pane is a slice of time.
+    served: columns that say how a prediction was served (`detectors.served`); others of those names are features.
 
     >>> rows = Rows(ts=np.arange(2000) * 600_000, columns={"x": np.arange(2000) % 50 * 1.0})
     >>> builder = ReferenceBuilder("m", "features")
@@ -64,7 +67,11 @@ class ReferenceBuilder:
         positive: str = "",
         maturity_ms: int = 0,
         batch_gap_ms: int = 0,
+        served: Sequence[str] = (),
     ) -> None:
+        strange = [name for name in served if name not in SERVED or kind != "predictions"]
+        if strange:
+            raise ValueError(f"served: {strange[0]!r} says nothing of how {kind} were served")
         local_ms(np.zeros(1, dtype=np.int64), timezone=timezone)  # an unknown zone is refused here
         # Batches have a clock of their own, without daylight saving.
         self._model, self._kind, self._timezone = model, kind, "UTC" if batch_gap_ms else timezone
@@ -74,7 +81,9 @@ class ReferenceBuilder:
         # The pass that surveys and the one that counts cut the same batches.
         self._clocks = BatchClock(batch_gap_ms), BatchClock(batch_gap_ms)
         self._excluded: Spans = merged(tuple((int(begin), int(end)) for begin, end in exclude))
-        self._survey = Survey(OUTPUTS if kind == "predictions" else None)
+        self._served = tuple(name for name in SERVED if name in served)
+        self._outputs = {**OUTPUTS, **{name: SERVED[name] for name in self._served}} if kind == "predictions" else {}
+        self._survey = Survey(self._outputs)
         self._seen = self._untimed = 0
         self._first, self._last = np.iinfo(np.int64).max, -1
         self._horizon, self._strays = Horizon(), 0
@@ -97,6 +106,7 @@ class ReferenceBuilder:
                 raise ValueError(f"{name}: {len(cells)} values for {len(rows)} rows")
         numbers = np.arange(self._seen, self._seen + len(rows), dtype=np.int64)
         self._seen += len(rows)
+        rows = served_rows(rows, self._served)
         kept = self._kept(rows)
         if not kept.all():
             rows, numbers = rows.take(kept), numbers[kept]
@@ -124,7 +134,7 @@ class ReferenceBuilder:
         """Second pass over the same rows, in chunks of any size."""
         counts = self._counts = self._counts or self._plan()
         for at in range(0, len(rows), _CHUNK):
-            piece = rows.take(slice(at, at + _CHUNK))
+            piece = served_rows(rows.take(slice(at, at + _CHUNK)), self._served)
             kept = self._kept(piece)
             if self._batch_gap_ms:
                 piece, kept = self._clocks[1].retimed(piece.take(kept)), np.ones(int(kept.sum()), dtype=np.bool_)
@@ -188,6 +198,7 @@ class ReferenceBuilder:
                 excluded=self._excluded,
                 outcomes=counts.outcomes(),
                 batches=self._clocks[0].batches() if self._batch_gap_ms else None,
+                served=tuple(name for name in self._served if name in {spec.name for spec in counts.specs}),
                 labels=None if self._outcomes is None else self._outcomes.finish(),
             )
         )
@@ -220,7 +231,7 @@ class ReferenceBuilder:
         return kept
 
     def _is_feature(self, name: str) -> bool:
-        if self._kind == "predictions" and name in OUTPUTS:
+        if name in self._outputs:
             return True
         if self._kind == "predictions" and name in (OUTCOME, OUTCOME_TIME):
             return False
@@ -228,7 +239,7 @@ class ReferenceBuilder:
 
     def _plan(self) -> Counts:
         survey, findings = self._survey, []
-        outputs = [name for name in OUTPUTS if self._kind == "predictions" and name in survey.order]
+        outputs = [name for name in self._outputs if name in survey.order]
         names = [name for name in survey.order if name not in outputs]
         if self._wanted is not None:
             findings += [
@@ -240,6 +251,8 @@ class ReferenceBuilder:
         specs = []
         for name in (*names, *outputs):
             spec, remarks = survey.spec(name)
+            if name == "status" and name in self._served:
+                spec, remarks = msgspec.structs.replace(spec, levels=STATUS_LEVELS), []
             specs.append(spec)
             findings += remarks
         if self._horizon.rows:

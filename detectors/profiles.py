@@ -2,8 +2,8 @@
 
 Sections, in order: `n` (1) · every feature's columns (`FeatureSpec.columns`) · `sums` (1 per numeric feature, fixed
 point) · `delay` and `latency` (64 logarithmic buckets each) · `cost` (2: n, Σ in millionths) · `status` (2: ok, error)
-· `schema` (2: unknown features, wrong-typed values). Extremes (least and largest, fixed point) stand beside the table:
-they merge by min and max, and carry no statistic.
+· `schema` (2: unknown features, wrong-typed values) · `cost_sizes` (64 logarithmic buckets of millionths). Extremes
+(least and largest, fixed point) stand beside the table: they merge by min and max, and carry no statistic.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Table:
 
     >>> table = Table((FeatureSpec(name="c", kind="categorical", levels=("a", "b")),))
     >>> table.features["c"], table.width
-    (slice(1, 5, None), 139)
+    (slice(1, 5, None), 203)
     """
 
     specs: tuple[FeatureSpec, ...]
@@ -86,9 +86,18 @@ class Table:
         return slice(self.status.stop, self.status.stop + 2)
 
     @cached_property
+    def cost_sizes(self) -> slice:
+        """`cost` of predictions in millionths, in `bucket_of` buckets: from a millionth to three thousand."""
+        return slice(self.schema.stop, self.schema.stop + BUCKETS)
+
+    @cached_property
     def width(self) -> int:
         """Length of the vector."""
-        return int(self.schema.stop)
+        return int(self.cost_sizes.stop)
+
+    def holds(self, width: int) -> bool:
+        """True for the width of a vector of this table, or of one that was counted before there were `cost_sizes`."""
+        return width in (self.width, self.cost_sizes.start)
 
 
 def bucket_of(milliseconds: Floats) -> Ints:

@@ -26,6 +26,7 @@ from detectors.outcome_references import OutcomeDocument, OutcomeReference
 from detectors.outcome_references import content as outcome_content
 from detectors.outcome_references import loaded as outcome_loaded
 from detectors.profiles import Table
+from detectors.served import SERVED
 from detectors.shadow import Shadow
 from detectors.words import words
 from schemas.errors import ReferenceFileError
@@ -47,9 +48,9 @@ __all__ = [
 ]
 
 #: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
-REFERENCE_FORMAT = 2
+REFERENCE_FORMAT = 3
 #: Optional parts of the document, absent where there is nothing, by the format that brought them.
-_PARTS = {"shadow": 2, "labels": 2, "batches": 2}
+_PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3}
 HOURS = 168
 _LARGEST_ARRAY = 1 << 28
 
@@ -117,6 +118,7 @@ class Reference:
     itself, "" when it may. excluded: [from, to) that a person left out. shadow: what its own replay attained.
     batches: how it was cut, when a pane is a batch; start and end are then on the batches' own clock.
     labels: losses and calibration of the reference's outcomes, when it had any.
+    served: which of `specs` say how a prediction was served (`detectors.served`), and are no features of events.
     """
 
     model: str
@@ -136,6 +138,7 @@ class Reference:
     shadow: Shadow | None = None
     batches: Batches | None = None
     labels: OutcomeReference | None = None
+    served: tuple[str, ...] = ()
     id: str = ""
 
     @cached_property
@@ -209,6 +212,8 @@ def _content(reference: Reference) -> dict[str, Any]:
         parts["batches"] = msgspec.to_builtins(reference.batches)
     if reference.labels is not None:
         parts["labels"] = outcome_content(reference.labels, _pack)
+    if reference.served:
+        parts["served"] = list(reference.served)
     return {
         **parts,
         "model": reference.model,
@@ -298,6 +303,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     shadow: Shadow | None = None
     batches: Batches | None = None
     labels: OutcomeDocument | None = None
+    served: tuple[str, ...] = ()
 
 
 def _reference(content: dict[str, Any], reference_id: str) -> Reference:
@@ -318,6 +324,9 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
             raise ReferenceFileError(f"views[{i}].features: {sorted(specs.keys() - features.keys())} are not there")
         ordered = {name: features[name] for name in specs}
         views[View(view.column, view.value)] = ViewReference(n=view.n, features=ordered)
+    strange = [name for name in document.served if name not in specs or SERVED.get(name) != specs[name].kind]
+    if strange:
+        raise ReferenceFileError(f"served: {strange[0]!r} is not in `specs` as what an event may say of its serving")
     outcomes = None
     if document.outcomes is not None:
         width = specs["score"].width if "score" in specs else 0
@@ -343,6 +352,7 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         shadow=document.shadow,
         batches=document.batches,
         labels=None if document.labels is None else outcome_loaded(document.labels, _unpack),
+        served=document.served,
         id=reference_id,
     )
 

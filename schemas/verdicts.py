@@ -98,7 +98,8 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     revision: 0 at the close; late events make further ones, with `late_n` so far. end may span many empty panes.
     cells: of the first two segment columns, crossed; each event is in one of them. marginals: of each further column by
     itself; each event is in one row of every column.
-    quantiles: `delay_ms` and `latency_ms` p50 and p99; rates: `error`, `unknown_feature`, `wrong_type`.
+    quantiles: p50, p90 and p99 of `delay_ms`, `latency_ms` and `cost`, upper ends of buckets of which two make a
+    doubling; rates: `error`, `unknown_feature`, `wrong_type`; costs: n, sum and mean, where events carry them.
     false_alarms_spent, false_alarms_stated: incidents that people marked false, and how many the budget allows.
     """
 
@@ -114,6 +115,7 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     views: list[ViewReport]
     quantiles: dict[str, float] = {}
     rates: dict[str, float] = {}
+    costs: dict[str, float] = {}
     provisional: bool = False
     findings: list[str] = []
     false_alarms_spent: int = 0

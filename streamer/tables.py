@@ -2,9 +2,9 @@
 
 Our fields are `ts`, `id`, `score`, `label`, `value`, `outcome`, `outcome_ts`, `version`, `entity`; a field that is not
 mapped is the column of its own name, where there is one (in JSON Lines and Parquet also `features.X`, `segment.X` and
-`proba.X` of our own events). `model` and `feature_set` say whose a row is where they are mapped, and in our own events;
-in other tables a column of that name is a feature like any other. Segments are columns by their names, or mapped
-(`country=land`). Every other column is a feature.
+`proba.X` of our own events). `model` and `feature_set` say whose a row is, and `latency_ms`, `cost` and `status` how it
+was served, where they are mapped, and in our own events; in other tables a column of that name is a feature like any
+other. Segments are columns by their names, or mapped (`country=land`). Every other column is a feature.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.rows import NO_TIME, Rows, level_text
+from detectors.served import SERVED
 from streamer import spans
 from streamer.table_columns import MOSTLY
 from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, form_of, open_table
@@ -31,11 +32,11 @@ from streamer.table_tally import Tally
 
 __all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse_mapping", "parse_rows", "reading_of"]
 
-FIELDS = ("ts", "id", "score", "label", "value", "outcome", "outcome_ts", "version", "entity", "model", "feature_set")
 #: Whose a row is.
 OWNERS = ("model", "feature_set")
+FIELDS = ("ts", "id", "score", "label", "value", "outcome", "outcome_ts", "version", "entity", *OWNERS, *SERVED)
 OUTPUTS = ("score", "label", "value")
-_NUMERIC_OUTPUTS = frozenset({"score", "value"})
+_NUMERIC_OUTPUTS = frozenset({"score", "value", "latency_ms", "cost"})
 _RANGE = re.compile(r"^(?P<left>.*?)(?P<first>\d+)\.\.(?P<again>.*?)(?P<last>\d+)$")
 
 _FARTHEST = float(1 << 62)
@@ -60,9 +61,10 @@ class Table:
     """A table and what its columns mean. Reading it again gives the same rows.
 
     kind: `predictions` when a score or a label is there, else `features`. outputs: those of score, label and value
-    that are there. kinds: what each feature and output is read as. timed: rows have times; a table without them is
-    refused unless `timeless`, and then every row's time is `NO_TIME`. outcomes: put what came true, and when (ms, the
-    row's own time where it does not say), among the columns.
+    that are there; served: those of latency_ms, cost and status; shadowed: of them those that are features' names.
+    kinds: what each of them is read as. timed: rows have times; a table without them is refused unless `timeless`, and
+    then every row's time is `NO_TIME`. outcomes: put what came true, and when (ms, the row's own time where it does not
+    say), among the columns.
     ids: read the ids of predictions, by which repeats are known. lenient: see `chunks_of`.
     known: features of a reference; without a choice of features, others are left out, and named in `left_out`.
     model: whose rows are read, where a column says whose they are. tally: what the last reading met beside good rows.
@@ -92,7 +94,7 @@ class Table:
         self._segments = {name: self._column_of_segment(name, columns) for name in reading.segments}
         self._classes = {c.removeprefix("proba."): c for c in columns if ours and c.startswith("proba.")}
         taken = {*self._fields.values(), *self._segments.values(), *self._classes.values()}
-        named = {column.removeprefix("features."): column for column in columns}
+        named = _named(columns)
         flat = not any(column.startswith("features.") for column in columns)
         chosen = _chosen(path, reading.features, list(named)) if reading.features else [
             name for name, column in named.items()
@@ -107,11 +109,16 @@ class Table:
             raise TableError(f"{path}: has no feature left; its columns are {_listed(columns)}")
         said = {"score", "label"} & set(self.outputs) or ("value" in self.outputs and "outcome" in self._fields)
         self.kind: Literal["predictions", "features"] = "predictions" if said else "features"
+        there = [name for name in SERVED if name in self._fields and self.kind == "predictions"]
+        self.shadowed = tuple(name for name in there if name in self.features)
+        # What a reference does not know is not read: it is no feature either.
+        self.served = tuple(name for name in there if name not in self.features and (known is None or name in known))
         self._columns = {
             **{name: named[name] for name in self.features},
-            **{name: self._fields[name] for name in self.outputs if name in self._fields},
+            **{name: self._fields[name] for name in (*self.outputs, *self.served) if name in self._fields},
         }
-        self.kinds: dict[str, Kind] = {n: self._kind(n, kinds or {}) for n in (*self.features, *self.outputs)}
+        said_or_served = (*self.features, *self.outputs, *self.served)
+        self.kinds: dict[str, Kind] = {name: self._kind(name, kinds or {}) for name in said_or_served}
         if outcomes and "outcome" in self._fields:
             self._columns["outcome"] = self._fields["outcome"]
             kind = self.file.kinds[self._fields["outcome"]]
@@ -287,7 +294,9 @@ class Table:
         kind = self.file.kinds[self._columns[name]] if name in self._columns else "text"
         if name in wanted:
             return wanted[name]
-        if name == "label" or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.reading.categorical):
+        if name == "label" or (name == "status" and name in self.served):
+            return "text"
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.reading.categorical):
             return "text"
         if name in _NUMERIC_OUTPUTS:
             return "number"
@@ -319,7 +328,7 @@ def _numbers_only(column: Column) -> Column:
 
 
 def _fields(path: Path, columns: Sequence[str], reading: Reading, *, ours: bool) -> dict[str, str]:
-    fields = {name: name for name in FIELDS if name in columns and (ours or name not in OWNERS)}
+    fields = {name: name for name in FIELDS if name in columns and (ours or name not in (*OWNERS, *SERVED))}
     for name, column in reading.mapping.items():
         if name not in FIELDS and name.removeprefix("segment.") not in reading.segments:
             near = difflib.get_close_matches(name, [*FIELDS, *reading.segments], n=1)
@@ -335,6 +344,16 @@ def _fields(path: Path, columns: Sequence[str], reading: Reading, *, ours: bool)
         fields.pop("ts", None)
     used = set(reading.mapping.values())
     return {n: c for n, c in fields.items() if n in reading.mapping or c not in used}
+
+
+def _named(columns: Sequence[str]) -> dict[str, str]:
+    """Columns by the features that they would be; of two of one name the one that says that it is a feature."""
+    named: dict[str, str] = {}
+    for column in columns:
+        name = column.removeprefix("features.")
+        if name not in named or name != column:
+            named[name] = column
+    return named
 
 
 def _chosen(path: Path, patterns: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -60,7 +60,7 @@ def backtest(
     layout = with_outcomes(layout, learned, table)
     if reading.features:
         # Who selects wants to watch the selection: the rest is not missing.
-        layout = _watching(layout, [*table.features, *OUTPUTS])
+        layout = _watching(layout, [*table.features, *OUTPUTS, *table.served])
         known = [name for name in known if name in layout.monitored]
     _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
@@ -126,7 +126,7 @@ def _watching(layout: Layout, names: list[str]) -> Layout:
 
 def _note(table: Table, known: list[str]) -> None:
     """Say on stderr where table and reference differ: what is absent counts as missing in every row."""
-    absent = [name for name in known if name not in (*table.features, *table.outputs)]
+    absent = [name for name in known if name not in (*table.features, *table.outputs, *table.served)]
     for names, what in ((table.left_out, "not in the reference, left out"), (absent, "not in the table, missing")):
         if names:
             print(f"note: {what}: {', '.join(names)}", file=sys.stderr)

@@ -126,6 +126,7 @@ def learn(
             positive=positive,
             maturity_ms=maturity_ms,
             batch_gap_ms=batch_gap_ms,
+            served=table.served if (kind or table.kind) == "predictions" else (),
         )
     except (ValueError, KeyError) as error:
         raise TriplineError(f"--timezone {timezone}: {error}") from error
@@ -137,6 +138,9 @@ def learn(
         texts = f"{met.count:,} text{'s' * (met.count != 1)} among its numbers, counted as missing"
         words = f"{column}: {texts}, the first in row {met.place:,}: {met.value!r}"
         builder.remark(Finding("wrong_type", column, words))
+    for name in table.shadowed:
+        words = f"{name}: a feature of that name is tested; how predictions were served in it is reported only"
+        builder.remark(Finding("absent", name, words))
     reference = builder.finish()
     if replayed_under is None:
         return reference

@@ -71,7 +71,7 @@ def count(arrivals: Arrivals, group: Group) -> Counted:
     pane = ts // layout.pane_ms * layout.pane_ms
     cells = rows_of(pane, group.late, columns)
     append = arrivals.append[at] if arrivals.append is not None else None
-    served = _Served(ts, append, arrivals.values.marks(at))
+    served = _Served(ts, append, arrivals.values.marks(plan, at))
     counts, extremes = _tables(plan, cells, features, served)
     counted = Counted(cells.rows, counts, extremes, _oddities(plan, counts, cells.rows, cells.cell, features))
     if not (layout.marginals or cells.folded):
@@ -218,6 +218,7 @@ def _sections(plan: Plan, counts: Ints, cell: Ints, served: _Served) -> None:
         known = ~np.isnan(marks.cost)
         money = np.rint(np.clip(marks.cost[known], -_COST, _COST) * 1e6).astype(np.int64)
         counts[:, table.cost.start] = np.bincount(cell[known], minlength=g)
+        counts[:, table.cost_sizes] = _buckets(marks.cost * 1e6, cell, g, known=known)
         np.add.at(counts[:, table.cost.start + 1], cell[known], money)
     if marks.status is not None:
         for kind in (0, 1):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from msgspec.structs import astuple
 
 from detectors.rows import Rows, level_text
+from detectors.served import STATUS_LEVELS, status_level, status_levels
 from streamer.core.plans import Plan
 from streamer.core.timestamps import milliseconds
 from streamer.formats.lenient import as_float
@@ -28,7 +29,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int32]
 Column: TypeAlias = Sequence[Any]
 
-_OK = frozenset({"ok", "success", "succeeded", "200"})
 _POSITIVE = frozenset({"1", "true", "yes", "positive"})
 _TEXT = {str, type(None)}
 
@@ -97,8 +97,8 @@ class Values(Protocol):
         """One segment column of `rows`."""
         ...
 
-    def marks(self, rows: Ints) -> Marks:
-        """How `rows` were served."""
+    def marks(self, plan: Plan, rows: Ints) -> Marks:
+        """How `rows` were served, all of the plan's model."""
         ...
 
     def said(self, rows: Ints) -> Said:
@@ -163,7 +163,10 @@ class StructValues:
                 numeric[j] = _numbers(slots[shape.slots[name]], name, odd)
         codes = np.empty((len(plan.categorical), rows.size), dtype=np.int32)
         for k, name in enumerate(plan.categorical):
-            if name in plan.outputs:
+            column: Column
+            if name in plan.served:
+                column = status_levels(as_text(self._pick(self.columns[name], rows)))
+            elif name in plan.outputs:
                 column = as_text(self._pick(self._labels(), rows))
             else:
                 column = slots[shape.slots[name]]
@@ -183,7 +186,7 @@ class StructValues:
             values = [own if own is not None else other for own, other in zip(values, feature, strict=True)]
         return named(values)
 
-    def marks(self, rows: Ints) -> Marks:
+    def marks(self, plan: Plan, rows: Ints) -> Marks:
         """See `Values`."""
         if "status" not in self.columns:
             return Marks(None, None, None)
@@ -307,10 +310,13 @@ class TableValues:
             column = columns.get(name)
             if column is not None:
                 numeric[j] = column if column.dtype.kind in "fiu" else _numbers(column.tolist(), name, odd)
+            if name in plan.served:
+                numeric[j] = _only_finite(numeric[j])
         codes = np.empty((len(plan.categorical), rows.size), dtype=np.int32)
         for k, name in enumerate(plan.categorical):
             column = columns.get(name)
             texts: Column = list(repeat(None, rows.size)) if column is None else as_text(column.tolist())
+            texts = status_levels(texts) if name in plan.served else texts
             codes[k] = level_codes(plan, k, texts, odd)
         for name in sorted(columns.keys() - {spec.name for spec in plan.table.specs}):
             column = columns[name]
@@ -326,9 +332,15 @@ class TableValues:
             found = self.rows.columns.get(column)
         return named([None] * rows.size if found is None else found[rows].tolist())
 
-    def marks(self, rows: Ints) -> Marks:
-        """See `Values`: tables carry none."""
-        return Marks(None, None, None)
+    def marks(self, plan: Plan, rows: Ints) -> Marks:
+        """See `Values`. Of a table those that the reference knows: a column `cost` may be a feature like any other."""
+        columns = {name: self.rows.columns[name] for name in plan.served if name in self.rows.columns}
+        latency, cost = (
+            None if name not in columns else _only_finite(_numbers(columns[name][rows].tolist(), name, []))
+            for name in ("latency_ms", "cost")
+        )
+        status = columns.get("status")
+        return Marks(latency, cost, None if status is None else _statuses(status[rows].tolist()))
 
     def said(self, rows: Ints) -> Said:
         """See `Values`. outcome, outcome_ts: columns of that name, as `profile_rows` has set them aside."""
@@ -427,4 +439,10 @@ def _statuses(column: Column) -> npt.NDArray[np.int8]:
 
 
 def _status(text: str | None) -> int:
-    return -1 if not text else int(text.lower() not in _OK)
+    level = status_level(text)
+    return -1 if level is None else STATUS_LEVELS.index(level)
+
+
+def _only_finite(numbers: Floats) -> Floats:
+    """What says nothing about the model costs only itself where it is broken: it is missing."""
+    return np.where(np.isfinite(numbers), numbers, np.nan)

@@ -32,13 +32,17 @@ _WORDS = frozenset({"true", "false"})
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How rows of one layout are counted. outcomes: how theirs are; None where they are not joined."""
+    """How rows of one layout are counted. outcomes: how theirs are; None where they are not joined.
+
+    served: features that say how a prediction was served, `detectors.served`.
+    """
 
     layout: Layout
     id: str
     table: Table
     binner: Binner
     outcomes: OutcomeTable | None = None
+    served: frozenset[str] = frozenset()
 
     @cached_property
     def numeric(self) -> tuple[str, ...]:
@@ -54,7 +58,7 @@ class Plan:
     def outputs(self) -> frozenset[str]:
         """Features that are outputs of the prediction, not entries of `features`."""
         names = (*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS) if self.layout.kind == "predictions" else ()
-        return frozenset(names) & {spec.name for spec in self.table.specs}
+        return frozenset(names) & {spec.name for spec in self.table.specs} | self.served
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +191,16 @@ def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPla
             continue
         table, binner = _tables(reference.specs)
         outcomes = outcome_table(reference, layout)
-        plans.append(Plan(layout=layout, id=layout.id, table=table, binner=binner, outcomes=outcomes))
+        plans.append(
+            Plan(
+                layout=layout,
+                id=layout.id,
+                table=table,
+                binner=binner,
+                outcomes=outcomes,
+                served=frozenset(reference.served if layout.kind == "predictions" else ()),
+            )
+        )
     return ModelPlan(model=model, plans=tuple(plans), waiting=tuple(waiting), sketch=_sketch(plans, layouts))
 
 

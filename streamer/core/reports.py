@@ -29,6 +29,8 @@ Verdicts: TypeAlias = list[list[Verdict | None]]
 
 #: Names of odd levels and features that a report shows at most.
 FINDINGS_SHOWN = 10
+#: Costs are counted in millionths.
+_MILLIONTH = 1e-6
 
 
 def window_report(
@@ -70,6 +72,7 @@ def window_report(
         views=_views(form, counts, extremes, result, episode),
         quantiles=_quantiles(form, total),
         rates=_rates(form, total),
+        costs=_costs(form, total),
         provisional=bool(form.reference.provisional if result is None else result.provisional),
         findings=[*(() if result is None else result.learned), *form.scope.odd_words(start, end), *_findings(extras)],
         false_alarms_spent=marked,
@@ -215,11 +218,28 @@ def _marginals(tally: Tally | None) -> list[MarginalCount]:
 def _quantiles(form: Form, total: Ints) -> dict[str, float]:
     table = form.reference.table
     found = {
-        f"{name}_p{percent}": nine(bucket_quantile(total[place], percent / 100))
-        for name, place in (("delay_ms", table.delay), ("latency_ms", table.latency))
-        for percent in (50, 99)
+        f"{name}_p{percent}": _quantile(total[place], percent, unit)
+        for name, place, unit in (
+            ("delay_ms", table.delay, 1.0),
+            ("latency_ms", table.latency, 1.0),
+            ("cost", table.cost_sizes, _MILLIONTH),
+        )
+        for percent in (50, 90, 99)
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _quantile(counts: Ints, percent: int, unit: float) -> float | None:
+    found = bucket_quantile(counts, percent / 100)
+    return None if found is None else nine(found * unit)
+
+
+def _costs(form: Form, total: Ints) -> dict[str, float]:
+    events, millionths = total[form.reference.table.cost].tolist()
+    if not events:
+        return {}
+    whole = millionths * _MILLIONTH
+    return {"n": float(events), "sum": nine(whole) or 0.0, "mean": nine(whole / events) or 0.0}
 
 
 def _rates(form: Form, total: Ints) -> dict[str, float]:

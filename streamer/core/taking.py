@@ -243,7 +243,7 @@ def _form_for(model: Model, delta: Delta, start: int, turn: Turn) -> Form | None
     form = turn.forms.at(model.name, start)
     if form is None or form.id != delta.layout:
         return None
-    if form.width != delta.width or start % form.layout.pane_ms:
+    if not form.reference.table.holds(delta.width) or start % form.layout.pane_ms:
         raise FormatError(
             f"a delta of {model.name}: pane {start} and width {delta.width}, "
             f"but layout {form.id} has panes of {form.layout.pane_ms} ms and width {form.width}"

@@ -38,10 +38,18 @@ COUNTRY = FeatureSpec(name="country", kind="categorical", levels=("DE", "FR"))
 GRADE = FeatureSpec(name="grade", kind="categorical", levels=("1", "2", "true"))
 SCORE = FeatureSpec(name="score", kind="numeric", edges=(0.2, 0.4), low=0.0, high=1.0, scale_bits=20, clip=2.0)
 LABEL = FeatureSpec(name="label", kind="categorical", levels=("0", "1"))
+LATENCY = FeatureSpec(
+    name="latency_ms", kind="numeric", edges=(20.0, 50.0), low=0.0, high=90.0, scale_bits=20, clip=512.0
+)
+COST = FeatureSpec(name="cost", kind="numeric", edges=(0.5,), low=0.0, high=1.0, scale_bits=30, clip=4.0)
+STATUS = FeatureSpec(name="status", kind="categorical", levels=("ok", "error"))
+SERVED = ("latency_ms", "cost", "status")
 
 REFERENCES = {
     "first": Reference(model="credit", specs=(AGE, COUNTRY, GRADE, SCORE, LABEL), views={}, id="first"),
-    "second": Reference(model="credit", specs=(AGE, DEBT, COUNTRY, SCORE), views={}, id="second"),
+    "second": Reference(
+        model="credit", specs=(AGE, DEBT, COUNTRY, SCORE, LATENCY, COST, STATUS), views={}, id="second", served=SERVED
+    ),
     "churn": Reference(model="churn", specs=(DEBT, SCORE), views={}, id="churn"),
     "sensors": Reference(model="sensors", specs=(DEBT, COUNTRY), views={}, id="sensors", kind="features"),
 }
@@ -256,7 +264,8 @@ def _count(truth: Truth, key: tuple[Any, ...], made: dict[str, Any], chosen: Lay
     table, specs = truth.tables[key], REFERENCES[chosen.reference].specs
     table["n", ""] += 1
     for spec in specs:
-        value = made.get(spec.name) if spec.name in ("score", "label") else made["features"].get(spec.name)
+        value = made.get(spec.name) if spec.name in ("score", "label", *SERVED) else made["features"].get(spec.name)
+        value = "error" if spec.name == "status" and value == "failed" else value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(value, list | dict) or (spec.kind == "numeric" and value is not None and not number):
             names = {list: "list", dict: "object", bool: "bool", str: "str"}
@@ -282,6 +291,7 @@ def _count(truth: Truth, key: tuple[Any, ...], made: dict[str, Any], chosen: Lay
     if made["cost"] is not None:
         table["cost", "n"] += 1
         table["cost", "sum"] += round(made["cost"] * 1e6)
+        table["cost_sizes", int(bucket_of(np.array([made["cost"] * 1e6]))[0])] += 1
     if made["status"] is not None:
         table["status", made["status"] != "ok"] += 1
 
@@ -333,4 +343,5 @@ def _column_names(table: Table) -> list[tuple[str, Any]]:
         ("status", True),
         ("unknown", ""),
         ("wrong_type", ""),
+        *(("cost_sizes", bucket) for bucket in range(64)),
     ]

@@ -82,7 +82,7 @@ def test_rates_and_quantiles_come_from_the_tables_own_sections() -> None:
         FORM, start=BEGIN, end=BEGIN + PANE, revision=2, on_time=tally, late=FORM.tally(), extras=Extras()
     )
     assert report.rates == {"error": 0.2, "unknown_feature": 0.1, "wrong_type": 0.5}
-    assert report.quantiles == {"delay_ms_p50": 1024.0, "delay_ms_p99": 1024.0}
+    assert report.quantiles == {"delay_ms_p50": 1024.0, "delay_ms_p90": 1024.0, "delay_ms_p99": 1024.0}
     assert [feature.verdict for feature in report.views[0].features] == [None, None]
 
 
