@@ -36,6 +36,8 @@ BARS = {
 }  # fmt: skip
 #: Scores drift, what they mean does not: labels until half of the runs have alarmed.
 QUIET_LABELS = 20_000.0
+#: Kinds of streams.
+KINDS = ("bernoulli", "normal", "calibration")
 #: Replicates of the delays and of the nulls.
 _RUNS, _NULL = 10, 20
 #: In `--quick` a peer takes at most about this many ms of events for a null, and for a change.
@@ -152,7 +154,9 @@ def _delays(change: match.AnyChange, arl: int, chart: Charted, *, limit: float, 
 class PeerRows:
     """Rows of the others: all jobs are queued when it is made, and read when it is asked."""
 
-    def __init__(self, peers: Peers, *, arls: tuple[int, ...], quick: bool, seed: int) -> None:
+    def __init__(
+        self, peers: Peers, *, arls: tuple[int, ...], quick: bool, seed: int, kinds: tuple[str, ...] = KINDS
+    ) -> None:
         self._peers, self._quick, self._seed = peers, quick, seed
         self._known = match.read()
         self._files: dict[tuple[str, ...], str] = {}
@@ -163,7 +167,7 @@ class PeerRows:
             for change in match.MATCHED
             for null, of, _ in match.NULLS
             for peer in PEERS
-            if of.kind == change.kind and _same_null(null, change) and _fits(peer, change)
+            if of.kind == change.kind in kinds and _same_null(null, change) and _fits(peer, change)
         ]  # fmt: skip
 
     def rows(self) -> Iterator[tuple[Row, list[Row]]]:

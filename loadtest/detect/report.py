@@ -11,9 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from loadtest.detect import coverage, labels, matched, stress
 from loadtest.detect.cost import costs
 from loadtest.detect.honesty import by_name, delay_row, null_row
 from loadtest.detect.peers import Peers, open_peers
+from loadtest.detect.pieces import Pieces, Task
 from loadtest.detect.public import PublicRows
 from loadtest.detect.rows import Row
 from loadtest.detect.streams import NULLS
@@ -47,8 +49,6 @@ QUICK_DELAYS = ("null iid", "null ar .6", "null real")
 WIDE_NULLS = ("null iid", "null clusters .5", "null real")
 DENSE_NULLS = ("null ar .6", "null clusters .5", "null real")
 
-Task: TypeAlias = tuple[str, str, int, int]
-
 
 def bench(
     *,
@@ -59,10 +59,13 @@ def bench(
     peers: Path | None = None,
     root: Path = ROOT,
     jobs: int = 0,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Run everything, or `only` some groups; say(line) while it goes. peers: their environment, see `open_peers`.
 
     jobs: processes of ours, by default one per core; the peers' is one more. Figures do not depend on it.
+    keep: a folder into which each piece goes when it is done, and from which it is taken when it is there: a run that
+    broke off goes on. It knows nothing of changes of the code: a folder serves one commit.
     `ConfigurationError` for a group that there is not, and for a `peers` that is none.
     """
     wanted = tuple(only) or tuple(GROUPS)
@@ -73,17 +76,25 @@ def bench(
     rows: dict[str, list[Row]] = {name: [] for name in GROUPS if name in wanted}
     bars: list[Row] = []
     needed = bool({"matched", "public"} & set(wanted))
+    pieces = Pieces(keep, quick=quick, seed=seed)
     with open_peers(peers, root=root, say=say) if needed else Peers(None, "not asked") as others:
         versions = others.versions()
         arls = (100_000,) if quick else (10_000, 100_000)
-        public = PublicRows(others, quick=quick, seed=seed) if "public" in wanted else None
-        theirs = matched.PeerRows(others, arls=arls, quick=quick, seed=seed) if "matched" in wanted else None
-        for name, found in _ours(tasks(wanted, quick=quick), quick=quick, seed=seed, jobs=jobs or os.cpu_count() or 1):
-            _take(found, rows[name], bars, say)
-        if public is not None:
-            _take(public.rows(), rows["public"], bars, say)
-        if theirs is not None:
-            _take(theirs.rows(), rows["matched"], bars, say)
+        # The peers work beside ours: what they are asked is queued when its rows are made.
+        theirs: list[tuple[Task, Callable[[], Iterable[tuple[Row, list[Row]]]]]] = []
+        for task in peer_tasks(wanted, arls=arls):
+            if task in pieces:
+                theirs.append((task, list))
+            elif task[0] == "public":
+                theirs.append((task, PublicRows(others, quick=quick, seed=seed).rows))
+            else:
+                asked = matched.PeerRows(others, kinds=(task[1].split()[1],), arls=task[2:3], quick=quick, seed=seed)
+                theirs.append((task, asked.rows))
+        todo = tasks(wanted, quick=quick)
+        for group, found in _ours(todo, pieces=pieces, quick=quick, seed=seed, jobs=jobs or os.cpu_count() or 1):
+            _take(found, rows[group], bars, say)
+        for task, work in theirs:
+            _take(pieces.done(task, work), rows[task[0]], bars, say)
     spent, more = costs(largest=4096 if quick else 65_536) if "cost" in wanted else ([], [])
     return {
         "rows": [row for found in rows.values() for row in found],
@@ -93,6 +104,7 @@ def bench(
         "quick": quick,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
+        "kept": pieces.taken(),
         "machine": {"cores": os.cpu_count(), "numpy": np.__version__, **versions, "peers": others.why or "there"},
     }
 
@@ -109,9 +121,18 @@ def tasks(wanted: Iterable[str], *, quick: bool) -> list[Task]:
     for null in NULLS:
         if not (null.levels or null.shift) and (not quick or null.name in QUICK_DELAYS):
             out.append(("delay", null.name, 50, 1))
-    out += [("stress", part, 0, 0) for part in ("accidents", "references", *(() if quick else ("shocks",)))]
+    of = ("few rows", "null real", *(() if quick else ("null iid",)))
+    stresses = ("accidents", *(f"references, {what}" for what in of), *(() if quick else ("shocks",)))
+    out += [("stress", part, 0, 0) for part in stresses]
     out += [("coverage", part, 0, 0) for part in ("found", "visible")]
     return [task for task in out if task[0] in set(wanted)]
+
+
+def peer_tasks(wanted: Iterable[str], *, arls: Iterable[int]) -> list[Task]:
+    """What the peers have to do, and public streams, where ours goes beside them."""
+    kinds = ("bernoulli", "normal", "calibration")
+    out: list[Task] = [("matched", f"peers {kind}", arl, 0) for arl in arls for kind in kinds]
+    return [task for task in (("public", "streams", 0, 0), *out) if task[0] in set(wanted)]
 
 
 def done(task: Task, quick: bool, seed: int) -> list[tuple[Row, list[Row]]]:
@@ -133,17 +154,18 @@ def done(task: Task, quick: bool, seed: int) -> list[tuple[Row, list[Row]]]:
 
 
 def _ours(
-    todo: list[Task], *, quick: bool, seed: int, jobs: int
+    todo: list[Task], *, pieces: Pieces, quick: bool, seed: int, jobs: int
 ) -> Iterator[tuple[str, list[tuple[Row, list[Row]]]]]:
     """Tasks in their order, as many at once as there are jobs."""
     if jobs == 1:
-        yield from ((task[0], done(task, quick, seed)) for task in todo)
+        for task in todo:
+            yield task[0], pieces.done(task, partial(done, task, quick, seed))
         return
     # Each process does one thing at a time; numpy's own threads would only be in the way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        begun = [(task[0], pool.submit(done, task, quick, seed)) for task in todo]
-        yield from ((group, asked.result()) for group, asked in begun)
+        begun = [(task, pool.submit(pieces.done, task, partial(done, task, quick, seed))) for task in todo]
+        yield from ((task[0], asked.result()) for task, asked in begun)
 
 
 def _take(

@@ -36,7 +36,7 @@ def seeded(number: int, replicate: int, *, seed: int) -> np.random.Generator:
 
 
 def rows(part: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]]:
-    """`accidents` (and delays as shipped), `references` that are short or small, or `shocks` in common."""
+    """`accidents` (and delays as shipped); `references, NULL` (or `few rows`), short or small; `shocks` in common."""
     if part == "shocks":
         yield from shock_rows(budgets=13, seed=seed)
         return
@@ -46,12 +46,13 @@ def rows(part: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]
         yield corrupt_row(budgets=13 if quick else 30, seed=seed)
         yield from shipped_delays(references=4 if quick else 10, each=10 if quick else 40, seed=seed)
         return
-    runs = 12 if quick else 40
+    runs, of = 12 if quick else 40, part.removeprefix("references, ")
+    if of == "few rows":
+        for n in (1,) if quick else (1, 3, 10):
+            yield from reference_rows(by_name("null iid"), days=14, n=n, budgets=13, runs=runs, seed=seed)
+        return
     for days in (3, 28) if quick else (1, 2, 3, 7, 14, 28):
-        for name in ("null real",) if quick else ("null iid", "null real"):
-            yield from reference_rows(by_name(name), days=days, n=N, budgets=13, runs=runs, seed=seed)
-    for n in (1,) if quick else (1, 3, 10):
-        yield from reference_rows(by_name("null iid"), days=14, n=n, budgets=13, runs=runs, seed=seed)
+        yield from reference_rows(by_name(of), days=days, n=N, budgets=13, runs=runs, seed=seed)
 
 
 def outage_rows(*, runs: int, seed: int) -> Iterator[tuple[Row, list[Row]]]:

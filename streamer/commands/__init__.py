@@ -28,10 +28,12 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make or check the topics on
 reference_app = typer.Typer(no_args_is_help=True, help="Learn what is normal, from a table or a topic.")
 alerts_app = typer.Typer(no_args_is_help=True, help="Follow alerts; say which were false.")
 triggers_app = typer.Typer(no_args_is_help=True, help="Follow retrain triggers; approve or reject them.")
+dlq_app = typer.Typer(no_args_is_help=True, help="Records that were not counted: see them, write them again.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine.")
 schema_app = typer.Typer(no_args_is_help=True, help="Wire types as JSON Schema and AsyncAPI.")
 for name, group in (
     ("topics", topics_app), ("reference", reference_app), ("alerts", alerts_app), ("triggers", triggers_app),
+    ("dlq", dlq_app),
     ("bench", bench_app), ("schema", schema_app),
 ):  # fmt: skip
     app.add_typer(group, name=name)
@@ -51,6 +53,8 @@ Since = Annotated[str, typer.Option(metavar="TIME", help="latest, earliest, or a
 Once = Annotated[bool, typer.Option("--once", help="To the end as it is now, and no further.")]
 Trigger = Annotated[str, typer.Argument(help="Its id.")]
 By = Annotated[str, typer.Option(help="Whose word it is; this login otherwise.")]
+DropReason = Annotated[str, typer.Option("--reason", metavar="REASON", help="Only these: late, schema, …")]
+Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Only this one.")]
 Bootstrap = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A broker; one is started otherwise.")]
 DEFAULT = Path("tripline.yaml")
 
@@ -357,6 +361,44 @@ def triggers_reject(trigger: Trigger, *, config: Config = DEFAULT, by: By = "", 
     decide_and_say(settings_of(config), trigger, "reject", by=by, as_json=as_json)
 
 
+@dlq_app.command("show")
+def dlq_show(
+    *,
+    config: Config = DEFAULT,
+    reason: DropReason = "",
+    model: Model = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="earliest, a time, or 24h (ago).")] = "earliest",
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="The last N; 0: all.")] = 20,
+    payload: Annotated[bool, typer.Option("--payload", help="Also the records, where they still are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print dead letters, and how many there are by reason."""
+    from streamer.commands.dlq import show
+
+    show(config, reason=reason, model=model, since=since, limit=limit, payload=payload, as_json=as_json)
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    *,
+    config: Config = DEFAULT,
+    reason: DropReason = "",
+    model: Model = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="earliest, a time, or 24h (ago).")] = "earliest",
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="The oldest N; at most 10,000 at once.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the records of dead letters again to their input, each once; exit 1 when some cannot be had any more."""
+    from streamer.commands.dlq import replay
+
+    code = replay(
+        config, reason=reason, model=model, since=since, limit=limit, dry_run=dry_run, yes=yes, as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
 @bench_app.command("throughput")
 def bench_throughput(
     *,
@@ -388,12 +430,13 @@ def bench_detect(
     only: Annotated[str, typer.Option(help="Groups, with commas: matched,honesty,labels,delay,stress,…")] = "",
     peers: Annotated[Path | None, typer.Option(help="Environment of the competitors, by default .venv-peers.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes, by default one per core.", min=0)] = 0,
+    keep: Annotated[Path | None, typer.Option(help="Folder of pieces: a run that broke off goes on.")] = None,
     strict_bars: Annotated[bool, typer.Option("--strict-bars", help="Exit 1 when a bar is missed.")] = False,
 ) -> None:
     """False alarms, delays and cost of the detectors, beside river's and frouros'; from a checkout."""
     from streamer.commands.bench_detect import detect
 
     groups = [name.strip() for name in only.split(",") if name.strip()]
-    met = detect(quick=quick, file=json, seed=seed, only=groups, peers=peers, jobs=jobs)
+    met = detect(quick=quick, file=json, seed=seed, only=groups, peers=peers, jobs=jobs, keep=keep)
     if strict_bars and not met:
         raise typer.Exit(1)

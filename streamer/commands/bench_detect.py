@@ -25,12 +25,14 @@ def detect(
     only: Sequence[str] = (),
     peers: Path | None = None,
     jobs: int = 0,
+    keep: Path | None = None,
     root: Path = ROOT,
 ) -> bool:
     """Run the benchmark; JSON into `file` (`-`: printed), a Markdown table into `loadtest/results`.
 
     only: groups, by default all; their table goes into `loadtest/out` then. peers: where the competitors are installed,
     by default `.venv-peers`, which is made where it lacks. jobs: processes of ours, by default one per core.
+    keep: a folder of pieces that are done; a run that broke off goes on with those that lack.
     The answer says whether every bar is met.
     `ConfigurationError` when `root` is not a checkout, and for a group or an environment that there is not.
     """
@@ -52,6 +54,7 @@ def detect(
         only=only,
         peers=peers,
         jobs=jobs,
+        keep=keep,
         root=root,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
