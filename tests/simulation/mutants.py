@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.core import admission, monitoring, policy, profiling, taking
+from streamer.core import admission, join_log, joining, monitoring, policy, profiling, taking
 from streamer.core.profiling_state import POSITION_KEY
 from streamer.core.records import Batch, Output
 from streamer.kafka import restore, simulated
@@ -260,6 +260,34 @@ def restored_at_the_end(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(restore._Session, "restored", hasty)
 
+
+def _chunks(patch: pytest.MonkeyPatch, **lacking: Any) -> None:
+    whole = join_log._chunk
+
+    def poorer(*args: Any) -> join_log.Chunk:
+        return msgspec.structs.replace(whole(*args), **lacking)
+
+    patch.setattr(join_log, "_chunk", poorer)
+
+
+def missing_match_list(patch: pytest.MonkeyPatch) -> None:
+    """Which predictions have their outcome is not in the changelog."""
+    _chunks(patch, settled=b"", outcomes=b"", delays=b"", truths=b"")
+
+
+def missing_match_list_undigested(patch: pytest.MonkeyPatch) -> None:
+    """The same, and the digest, which would say so, is of nothing: a repeat after a restart is a first."""
+    missing_match_list(patch)
+    patch.setattr(joining.Join, "_digest", lambda self: 0)
+
+
+def waiting_outcomes_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """Outcomes that wait for their predictions are not in the changelog."""
+    _chunks(patch, waiting=[])
+
+
+#: Of the join: caught in the story of outcomes.
+JOINING: tuple[Mutant, ...] = (missing_match_list, missing_match_list_undigested, waiting_outcomes_not_kept)
 
 MUTANTS: tuple[Mutant, ...] = (
     delta_dropped, delta_twice, window_twice, dead_letter_dropped, charts_not_kept, held_panes_not_kept,

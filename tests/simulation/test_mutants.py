@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
-from tests.simulation import test_stages as story
+from tests.simulation import outcome_story
+from tests.simulation import test_stages as features_story
 from tests.simulation.invariants import violations
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutants import JOINING, MUTANTS, Mutant
+from tests.simulation.world import World
 
 #: Interleavings that a mutant may survive.
 TRIES = 40
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_mutant_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+CASES = [
+    *(pytest.param(mutant, features_story, id=mutant.__name__) for mutant in MUTANTS),
+    *(pytest.param(mutant, outcome_story, id=mutant.__name__) for mutant in JOINING),
+]
+
+
+@pytest.mark.parametrize(("mutant", "story"), CASES)
+def test_a_mutant_is_caught(mutant: Mutant, story: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some invariant does not hold, or the worker itself refuses to go on (exit 71), or it never gets through."""
     calm = story.calm()
     mutant(monkeypatch)
-    assert any(caught(seed, calm) for seed in range(TRIES))
+    assert any(caught(seed, calm, story) for seed in range(TRIES))
 
 
-def caught(seed: int, calm: story.World) -> list[str]:
+@pytest.mark.parametrize("story", [features_story, outcome_story], ids=["features", "outcomes"])
+def test_what_is_not_broken_is_not_caught(story: ModuleType) -> None:
+    """The same look at sound workers finds nothing, within the same number of steps."""
+    assert [caught(seed, story.calm(), story) for seed in range(3)] == [[]] * 3
+
+
+def caught(seed: int, calm: World, story: ModuleType) -> list[str]:
     """What gave it away in one interleaving."""
     world = story.world_of(seed)
     try:
-        world.run(story.feed(), faults=story.FAULTS, most=6_000)
+        world.run(story.feed(), faults=story.FAULTS, most=story.MOST)
     except AssertionError as error:
         return [*map(repr, world.refused), str(error)]
     return [*map(repr, world.refused), *violations(world, calm)]

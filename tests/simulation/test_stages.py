@@ -20,6 +20,8 @@ from tests.simulation.world import Faults, Fed, World
 SOURCES, PANES, PER_PANE = 2, 24, 12
 INPUTS = ("features",)
 FAULTS = 20
+#: Steps in which a sound world is through, several times over.
+MOST = 6_000
 STAGES = (Profiling(inputs=INPUTS), Monitoring())
 
 
