@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from detectors.class_calibration import add_one_vs_rest, add_predicted, section_size
 from detectors.outcome_specs import OutcomeSpec, class_codes, label_codes, outcome_spec, spec_of
 from detectors.profiles import BUCKETS, bucket_of
 
@@ -58,7 +59,8 @@ class JoinedRows:
     score: rounded to float32, NaN none. label: code of the predicted class, −1 none, len(classes) one that is not among
     them (see `label_codes`). value: a regression's prediction, NaN none. outcome: code of the true class, −1 none;
     truth: a regression's outcome, NaN none. delay_ms: outcome less prediction time. sign: 1, or −1 to take a row out
-    again, as it went in. ranks (n, 5): codes of the most probable classes, −1 where there is none.
+    again, as it went in. ranks (n, 5): codes of the most probable classes, −1 where there is none. shares (n, classes):
+    the probability of each class, rows of NaN where they are not known, the same when a row is taken out again.
     """
 
     score: Floats
@@ -69,6 +71,7 @@ class JoinedRows:
     delay_ms: Ints
     sign: Ints
     ranks: Ints | None = None
+    shares: Floats | None = None
 
     def __len__(self) -> int:
         return int(self.sign.size)
@@ -84,6 +87,7 @@ class JoinedRows:
             delay_ms=self.delay_ms[index],
             sign=self.sign[index],
             ranks=None if self.ranks is None else self.ranks[index],
+            shares=None if self.shares is None else self.shares[index],
         )
 
     @classmethod
@@ -97,6 +101,7 @@ class JoinedRows:
         truth: Floats | None = None,
         delay_ms: Ints | None = None,
         ranks: Ints | None = None,
+        shares: Floats | None = None,
     ) -> JoinedRows:
         """Rows of the columns that there are.
 
@@ -114,6 +119,7 @@ class JoinedRows:
             delay_ms=np.zeros(n, np.int64) if delay_ms is None else delay_ms,
             sign=np.ones(n, np.int64),
             ranks=ranks,
+            shares=shares,
         )
 
 
@@ -126,7 +132,8 @@ class OutcomeTable:
     predicted, actual. outside: labels that are no class. confusion (predicted, actual): up to 16 classes. top (2): rows
     with ranks, those with the truth in the first five. bins (bins, 5): n, Σy, Σp, Σp², Σpy by score; y is 1 for the
     positive class, or, of more than two classes, for a right label. losses (2, 2): Σ and Σ² of log loss, of Brier.
-    errors (13): of a regression, see `tabulate_outcomes`.
+    errors (13): of a regression, see `tabulate_outcomes`. by_label, by_class: calibration by class, of more than two,
+    see `detectors.class_calibration`.
 
     >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
     >>> table.width, table.bins
@@ -151,6 +158,7 @@ class OutcomeTable:
     def _places(self) -> dict[str, slice]:
         classes, scored = self.classes, self.spec.kind != "regression"
         confused = classes * classes if classes <= MOST_CONFUSED else 0
+        by_class = section_size(classes) if self.spec.kind == "multiclass" and self.spec.probability else 0
         sizes = {
             "delay": self.delays * BUCKETS,
             "margins": 3 * classes,
@@ -160,6 +168,8 @@ class OutcomeTable:
             "bins": 5 * (len(self.spec.edges) + 1) if scored else 0,
             "losses": 4 if scored else 0,
             "errors": 0 if scored else 13,
+            "by_label": by_class,
+            "by_class": by_class,
         }
         ends = np.cumsum([2, *sizes.values()]).tolist()
         return {name: slice(*span) for name, span in zip(sizes, pairwise(ends), strict=True)}
@@ -204,10 +214,24 @@ class OutcomeTable:
         """Sums of a regression."""
         return self._places["errors"]
 
+    @property
+    def by_label(self) -> slice:
+        """Calibration by predicted class."""
+        return self._places["by_label"]
+
+    @property
+    def by_class(self) -> slice:
+        """Calibration of each class against the rest."""
+        return self._places["by_class"]
+
     @cached_property
     def width(self) -> int:
         """Length of the vector."""
-        return int(self.errors.stop)
+        return int(self.by_class.stop)
+
+    def holds(self, width: int) -> bool:
+        """True for the width of a vector of this table, or of one that was counted before it had `by_label`."""
+        return width in (self.width, self.errors.stop)
 
     @cached_property
     def edges(self) -> Floats:
@@ -292,6 +316,14 @@ def _tabulate_classes(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Int
     y = rows.outcome if spec.kind == "binary" else (label == rows.outcome).astype(np.int64)
     known = np.flatnonzero(scored & (rows.outcome >= 0) & ((label >= 0) | (spec.kind == "binary")))
     _tabulate_scores(table, rows.score[known], y[known], rows.sign[known], flat=flat, at=at[known])
+    if table.by_label.start == table.by_label.stop:
+        return
+    named = known[label[known] < classes]
+    add_predicted(
+        table, flat, at[named], score=rows.score[named], label=label[named], right=y[named], sign=rows.sign[named]
+    )
+    if rows.shares is not None:
+        add_one_vs_rest(table, flat, at, shares=rows.shares, outcome=rows.outcome, sign=rows.sign)
 
 
 def _tabulate_scores(table: OutcomeTable, score: Floats, y: Ints, sign: Ints, *, flat: Ints, at: Ints) -> None:

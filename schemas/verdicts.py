@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -163,6 +164,24 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     reliability: list[ReliabilityRow] = []
 
 
+class ClassCalibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether the probability of one class of several is its frequency.
+
+    kind: `predicted`, among rows for which the model said the class, frequency that of its being right; `one_vs_rest`,
+    over all rows that carried every class's probability. score: mean probability. The rest as in `CalibrationReport`.
+    """
+
+    of: str
+    kind: Literal["predicted", "one_vs_rest"]
+    n: int
+    score: float
+    frequency: Metric
+    ece: float
+    ece_noise: float
+    slope: Metric
+    intercept: Metric
+
+
 class OutcomeVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a chart of outcomes says of one view at a pane's maturity; feature: `error` or `calibration`."""
 
@@ -172,13 +191,16 @@ class OutcomeVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class OutcomeViewReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How well the model did in one view. expected: predictions; n: those with an outcome so far."""
+    """How well the model did in one view. expected: predictions; n: those with an outcome so far. classes: calibration
+    by class, of more than two.
+    """
 
     view: View
     n: int
     expected: int
     metrics: list[Metric] = []
     calibration: CalibrationReport | None = None
+    classes: list[ClassCalibration] = []
 
 
 class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

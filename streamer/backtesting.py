@@ -236,6 +236,7 @@ def _performance(report: OutcomeReport) -> dict[str, Any]:
         **{name: found.get(name) for name in ("n", "expected", "coverage", "early")},
         "metrics": found["views"][0].get("metrics", []),
         "calibration": found["views"][0].get("calibration"),
+        **({"classes": found["views"][0]["classes"]} if found["views"][0].get("classes") else {}),
         "views": found["views"][1:],
         "delays": found.get("delays", {}),
         "verdicts": found.get("verdicts", []),
@@ -244,16 +245,25 @@ def _performance(report: OutcomeReport) -> dict[str, Any]:
 
 
 def _evidence(evidence: Evidence, clock: BatchClock | None) -> dict[str, Any]:
-    onset = evidence.onset if evidence.onset is None or clock is None else clock.start_of(evidence.onset)
+    def moment(at: int | None) -> str | None:
+        return None if at is None else rfc3339(at if clock is None else clock.start_of(at))
+
     found: dict[str, Any] = {
         "feature": evidence.feature,
         "detector": evidence.detector,
         "direction": evidence.direction,
         "size": evidence.size,
-        "onset": None if onset is None else rfc3339(onset),
+        "onset": moment(evidence.onset),
         "n": evidence.n,
         "value": evidence.value,
         "limit": evidence.limit,
+        "unit": evidence.unit,
+        "size_interval": [evidence.size_low, evidence.size_high],
+        "onset_interval": [moment(evidence.onset_low), moment(evidence.onset_high)],
     }
-    # The whole model needs no word; a version or a segment value is said.
-    return {**found, "view": str(evidence.view)} if evidence.view.column else found
+    # The whole model needs no word; a version or a segment value is said, and a shape when there is one.
+    if evidence.view.column:
+        found["view"] = str(evidence.view)
+    if evidence.shape:
+        found["shape"] = evidence.shape
+    return found

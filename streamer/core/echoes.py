@@ -88,7 +88,7 @@ def _parts(
         cell = cells.codes(plan, [bounded(column, limit) for column in (of_version, *segments)])
         none = np.zeros(mine.size, dtype=np.int64)
         said = values.said(mine)
-        parts.append((here[mine], predicted_of(plan, place, said, ts=ts[mine], append=none, cell=cell)))
+        parts.append((here[mine], predicted_of(plan, place, said, ts=ts[mine], append=none, cell=cell, echo=True)))
     return parts
 
 

@@ -34,7 +34,7 @@ SHORTEST = _shortest()
 class Pairs(NamedTuple):
     """Predictions of one layout with an outcome each, (n,). pane: of the prediction's time. late: after maturity.
 
-    delay: bucket of the outcome's delay. sign: −1 takes out what was put in before.
+    delay: bucket of the outcome's delay. sign: −1 takes out what was put in before. shares: of echoes only.
     """
 
     pane: Ints
@@ -48,6 +48,7 @@ class Pairs(NamedTuple):
     truth: Floats
     delay: Ints
     sign: Ints
+    shares: Floats | None = None
 
     def take(self, at: Ints) -> Pairs:
         """Some of them."""
@@ -63,6 +64,7 @@ class Pairs(NamedTuple):
             truth=self.truth[at],
             delay=self.delay[at],
             sign=self.sign[at],
+            shares=None if self.shares is None else self.shares[at],
         )
 
 
@@ -119,6 +121,16 @@ def _rows(found: Sequence[Pairs]) -> JoinedRows:
     if any(pairs.ranks is not None for pairs in found):
         none = [np.full((pairs.sign.size, 5), -1, np.int64) if pairs.ranks is None else pairs.ranks for pairs in found]
         ranks = np.concatenate(none)
+    wide = [pairs.shares for pairs in found if pairs.shares is not None]
+    shares = None
+    if wide:
+        k = max(one.shape[1] for one in wide)
+        shares = np.concatenate(
+            [
+                np.full((pairs.sign.size, k), np.nan) if pairs.shares is None else widened(pairs.shares, k)
+                for pairs in found
+            ]
+        )
     return JoinedRows(
         score=column("score").astype(np.float32).astype(np.float64),
         label=column("label").astype(np.int64),
@@ -128,6 +140,7 @@ def _rows(found: Sequence[Pairs]) -> JoinedRows:
         delay_ms=SHORTEST[column("delay").astype(np.int64)],
         sign=column("sign").astype(np.int64),
         ranks=ranks,
+        shares=shares,
     )
 
 
@@ -179,4 +192,19 @@ def ranks_of(shares: Sequence[Mapping[str, float] | None], codes: dict[str, int]
     return found
 
 
-__all__ = ["SHORTEST", "JoinTables", "Pairs", "delay_buckets", "ranks_of"]
+def shares_of(proba: Sequence[Mapping[str, float] | None], classes: Sequence[str]) -> Floats:
+    """Probability of each class, (n, classes); 0 where it is not named, rows of NaN where there is none.
+
+    >>> shares_of([{"a": 0.25, "b": 0.75}, None], ["a", "b", "c"]).tolist()
+    [[0.25, 0.75, 0.0], [nan, nan, nan]]
+    """
+    nothing = [np.nan] * len(classes)
+    return np.array([[one.get(name, 0.0) for name in classes] if one else nothing for one in proba], dtype=np.float64)
+
+
+def widened(shares: Floats, columns: int) -> Floats:
+    """Shares with further columns of NaN: layouts may have different numbers of classes."""
+    return np.pad(shares, ((0, 0), (0, columns - shares.shape[1])), constant_values=np.nan)
+
+
+__all__ = ["SHORTEST", "JoinTables", "Pairs", "delay_buckets", "ranks_of", "shares_of", "widened"]

@@ -237,7 +237,7 @@ class Join:
             self._count(fresh.take(over), told.ts[now[new[over]]], code[over], truth[over])
             status[new[over]] = _NEW
             there = np.flatnonzero(best >= 0)
-            status[there] = self._settle(best[there], told, now[there])
+            status[there] = self._settle(best[there], told, now[there], echo=rows.take(now[there]))
             self.counts["echoed"] += int((status == _NEW).sum())
             refusals += self._accounted(told, now, status)
             todo = np.setdiff1d(todo, now)
@@ -381,8 +381,11 @@ class Join:
                 code[mine] = class_codes(table.spec, [told.text[i] for i in at[mine].tolist()])
         return code, truth
 
-    def _settle(self, numbers: Ints, told: Told, at: Ints) -> Ints:
-        """Outcomes `at` of `told` are of the rows `numbers`: new, a correction, equal to what is known, or unfit."""
+    def _settle(self, numbers: Ints, told: Told, at: Ints, *, echo: Predicted | None = None) -> Ints:
+        """Outcomes `at` of `told` are of the rows `numbers`: new, a correction, equal to what is known, or unfit.
+
+        echo: the predictions that they carry, (n,) as `at`.
+        """
         place = self._places(self.pending.cell(numbers))
         code, truth = self._codes(place, told, at)
         status = np.full(at.size, _UNFIT, dtype=np.int64)
@@ -390,20 +393,23 @@ class Join:
         while todo.size:
             _, first = np.unique(numbers[todo], return_index=True)
             now = todo[np.sort(first)] if first.size < todo.size else todo
-            status[now] = self._settle_once(numbers[now], told.ts[at[now]], code[now], truth[now])
+            said = None if echo is None else echo.take(now)
+            status[now] = self._settle_once(numbers[now], told.ts[at[now]], code[now], truth[now], said)
             todo = np.setdiff1d(todo, now) if now.size < todo.size else todo[:0]
         return status
 
-    def _settle_once(self, numbers: Ints, ts: Ints, code: Ints, truth: Floats) -> Ints:
+    def _settle_once(self, numbers: Ints, ts: Ints, code: Ints, truth: Floats, echo: Predicted | None) -> Ints:
         known, before = self.pending.outcome(numbers), self.pending.truth(numbers)
         equal = (known == code) & ((truth == before) | np.isnan(truth))
         status = np.where(known == NONE, _NEW, np.where(equal, _EQUAL, _CORRECTED))
         new, changed = np.flatnonzero(status == _NEW), np.flatnonzero(status == _CORRECTED)
         if new.size:
-            delay = self._count(self._recall(numbers[new]), ts[new], code[new], truth[new])
+            rows = self._recall(numbers[new]).echoing(None if echo is None else echo.take(new))
+            delay = self._count(rows, ts[new], code[new], truth[new])
             self._settle_rows(numbers[new], code[new], delay, truth[new])
         if changed.size:
             rows, old = self._recall(numbers[changed]), self.pending.delay(numbers[changed])
+            rows = rows.echoing(None if echo is None else echo.take(changed))
             late = self._is_late(rows, ts[changed]) | ((old & _LATE) > 0)
             bucket = old & ~_LATE
             self._pair(rows, known[changed], before[changed], bucket, late, sign=-1)
@@ -460,6 +466,7 @@ class Join:
             label=rows.label,
             value=rows.value,
             ranks=rows.ranks,
+            shares=rows.shares,
             outcome=code,
             truth=truth,
             delay=bucket,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectors import outcome_scopes, performance
-from detectors.outcome_scopes import OutcomeResult
-from detectors.outcome_states import load_state
+from detectors.outcome_scopes import OutcomeResult, OutcomeScope
+from detectors.outcome_states import OutcomeState, load_state
 from detectors.results import ScopeResult
 from schemas.errors import FormatError
 from schemas.events import DropReason
@@ -18,6 +18,7 @@ from streamer.core.models import OUTCOME_BLOCK, Model
 from streamer.core.outcome_panes import OutcomePane
 from streamer.core.outcome_reports import outcome_report, views_of
 from streamer.core.positions import WRONG_LAYOUT
+from streamer.core.reported import hear_report
 from streamer.core.tallies import decode_rows
 
 #: Mature panes whose delays say what is usual.
@@ -86,7 +87,7 @@ def outcome_form(forms: Forms, delta: Delta, start: int) -> Form | None:
     form = forms.at(delta.model, start)
     if form is None or form.id != delta.layout or form.outcomes is None:
         return None
-    if form.outcomes.table.width != delta.width or start % form.layout.outcome_pane_ms:
+    if not form.outcomes.table.holds(delta.width) or start % form.layout.outcome_pane_ms:
         raise FormatError(
             f"outcomes of {delta.model}: pane {start} and width {delta.width}, but layout {form.id} has outcome panes "
             f"of {form.layout.outcome_pane_ms} ms and width {form.outcomes.table.width}"
@@ -134,15 +135,11 @@ def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
     form = pane.form
     scope = form.outcomes
     assert scope is not None
-    if model.outcome_state is None:
-        saved = model.blocks.get(OUTCOME_BLOCK)
-        model.outcome_state = scope.start() if saved is None else load_state(scope.start(), scope.plan, saved)
     counts = views_of(form, pane.on_time)
     local = form.scope.local(pane.start)
     model.outcome_state, result = outcome_scopes.update(
-        scope, model.outcome_state, start=pane.start, local=local, counts=counts
+        scope, _charts(model, scope), start=pane.start, local=local, counts=counts
     )
-    events = zip((version for version, _ in pane.on_time.slots), pane.on_time.counts[:, 0].tolist(), strict=True)
     judge = turn.judge(model, form)
     if counts[0, scope.table.expected] > 0:
         model.ledger.coverage = counts[0, scope.table.n].item() / counts[0, scope.table.expected].item()
@@ -150,39 +147,51 @@ def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
     members = [] if model.episode is None else model.episode.members
     gone = {(one.view, one.feature) for one in result.cleared}
     over = bool(gone) and all(member.monitor in gone for member in members if member.firing)
-    heard = _as_scope_result(result, at=pane.due, pane_ms=form.layout.pane_ms, over=over)
-    judge.hear(heard, version=leading_version(events) or model.version)
+    # Dated to when it could be known; over: nothing of the incident is left.
+    heard = ScopeResult.of_incident(
+        end=pane.due,
+        pane_ms=form.layout.pane_ms,
+        alarms=result.alarms,
+        absorbed=result.absorbed,
+        cleared=result.cleared,
+        resolved=over,
+    )
+    judge.hear(heard, version=_version(model, pane))
     if judge.changed:
         turn.ledgers.add(model.name)
     turn.charts.add(model.name)
     return result
 
 
-def _as_scope_result(result: OutcomeResult, *, at: int, pane_ms: int, over: bool) -> ScopeResult:
-    """What happened to the incident, dated to when it could be known: `at`, its maturity. over: nothing is left."""
-    nothing = np.zeros((0, 0))
-    return ScopeResult(
-        start=at - pane_ms,
-        end=at,
-        status=nothing.astype(np.int8),
-        value=nothing,
-        limit=nothing,
-        n=nothing.astype(np.int64),
-        effective_n=nothing,
-        visible_change=nothing,
-        visible_panes=nothing,
-        alarms=tuple(alarm._replace(pane=at - pane_ms) for alarm in result.alarms),
-        absorbed=tuple(one._replace(alarm=one.alarm._replace(pane=at - pane_ms)) for one in result.absorbed),
-        cleared=result.cleared,
-        resolved=over,
-    )
+def _charts(model: Model, scope: OutcomeScope) -> OutcomeState:
+    """The state of the charts, from the changelog if it has not been looked at since the restart."""
+    if model.outcome_state is None:
+        saved = model.blocks.get(OUTCOME_BLOCK)
+        model.outcome_state = scope.start() if saved is None else load_state(scope.start(), scope.plan, saved)
+    return model.outcome_state
+
+
+def _version(model: Model, pane: OutcomePane) -> str:
+    """The version with most outcomes in a pane, else in the last pane of predictions."""
+    events = zip((version for version, _ in pane.on_time.slots), pane.on_time.counts[:, 0].tolist(), strict=True)
+    return leading_version(events) or model.version
 
 
 def _say(turn: Turn, model: Model, pane: OutcomePane, result: OutcomeResult | None, *, whole: bool) -> None:
     """Report a pane. whole: with the figures of every view, which cost some milliseconds each."""
     mature = [one for _, one in sorted(model.outcomes.items()) if one.charted and one.form.id == pane.form.id]
     usual = np.sum([one.on_time.counts.sum(axis=0) for one in mature[-RECENT:]], axis=0) if mature else None
-    turn.outbox.outcomes(outcome_report(pane, usual=usual, result=result, episode=model.episode, whole=whole))
+    limits = pane.layout.reported
+    whole = whole or any(limit.view.column for limit in limits)
+    report = outcome_report(pane, usual=usual, result=result, episode=model.episode, whole=whole)
+    turn.outbox.outcomes(report)
+    if limits and pane.form.id == model.layout and model.closed is not None:
+        scope, judge = pane.form.outcomes, turn.judge(model, pane.form)
+        assert scope is not None
+        at = max(model.closed, pane.end)
+        hear_report(judge, report, habit=_charts(model, scope).habit, at=at, version=_version(model, pane))
+        if judge.changed:
+            turn.ledgers.add(model.name)
     pane.revision += 1
     pane.unsaid, pane.said_at = False, turn.now
     turn.counters.outcome_reports += 1

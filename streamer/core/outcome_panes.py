@@ -142,7 +142,8 @@ class OutcomePane:
     def restored(cls, form: Form, start: int, record: OutcomeRecord) -> OutcomePane:
         """Inverse of `record`."""
         pane = cls(form, start)
-        pane.on_time, pane.late = Tally.unpack(record.on_time), Tally.unpack(record.late)
+        width = pane.on_time.width
+        pane.on_time, pane.late = (Tally.unpack(one, width=width) for one in (record.on_time, record.late))
         pane.revision, pane.charted, pane.unsaid = record.revision, record.charted, record.unsaid
         pane.said_at, pane.through, pane.digest = record.said_at, record.through, record.digest
         for version, segment in [*pane.on_time.slots, *pane.late.slots]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors import performance
+from detectors.class_calibration import class_calibration
 from detectors.outcome_scopes import NAMES, OutcomeResult, OutcomeScope
 from detectors.outcomes import OutcomeTable
 from detectors.results import STATUSES
@@ -86,6 +87,7 @@ def _view(table: OutcomeTable, view: View, counts: Ints) -> OutcomeViewReport:
         expected=int(counts[table.expected]),
         metrics=performance.measure(table, counts),
         calibration=performance.calibration(table, counts),
+        classes=class_calibration(table, counts),
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detectors.outcomes import class_codes, label_codes
 from streamer.core.columns import Said
-from streamer.core.join_tables import ranks_of
+from streamer.core.join_tables import ranks_of, shares_of, widened
 from streamer.core.pending import NONE
 from streamer.core.plans import Plan
 
@@ -20,7 +20,9 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Predicted(NamedTuple):
-    """Predictions, (n,). place: of the layout in `JoinCells.plans`. append: s. The rest as in `Rows`."""
+    """Predictions, (n,). place: of the layout in `JoinCells.plans`. append: s. The rest as in `Rows`, and of echoes
+    shares, as in `JoinedRows`: of what waits they are not kept.
+    """
 
     place: Ints
     ts: Ints
@@ -30,6 +32,7 @@ class Predicted(NamedTuple):
     label: Ints
     value: Floats
     ranks: Ints | None
+    shares: Floats | None = None
 
     def take(self, at: Ints | Bools) -> Predicted:
         """Some of them."""
@@ -42,7 +45,18 @@ class Predicted(NamedTuple):
             label=self.label[at],
             value=self.value[at],
             ranks=None if self.ranks is None else self.ranks[at],
+            shares=None if self.shares is None else self.shares[at],
         )
+
+    def echoing(self, echo: Predicted | None) -> Predicted:
+        """These rows, as they were kept, with the shares of their echoes; an echo that says otherwise has none.
+
+        So what a correction takes out is what the first echo has put in.
+        """
+        if echo is None or echo.shares is None or self.ranks is None or echo.ranks is None:
+            return self
+        same = (echo.score == self.score) & (echo.label == self.label) & (echo.ranks == self.ranks).all(axis=1)
+        return self._replace(shares=np.where(same[:, None], echo.shares, np.nan))
 
 
 class Own(NamedTuple):
@@ -78,12 +92,14 @@ class Own(NamedTuple):
         return cls(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
 
 
-def predicted_of(plan: Plan, place: int, said: Said, *, ts: Ints, append: Ints, cell: Ints) -> Predicted:
-    """What predictions of one layout said, as its outcomes are counted."""
+def predicted_of(
+    plan: Plan, place: int, said: Said, *, ts: Ints, append: Ints, cell: Ints, echo: bool = False
+) -> Predicted:
+    """What predictions of one layout said, as its outcomes are counted. echo: the probability of every class too."""
     assert plan.outcomes is not None
     spec = plan.outcomes.spec
     score, label = said.score, np.full(ts.size, NONE, dtype=np.int64)
-    ranks = None
+    ranks, every = None, None
     if spec.kind != "regression":
         label = label_codes(spec, said.label)
     if said.proba is not None and spec.kind == "binary":
@@ -93,6 +109,7 @@ def predicted_of(plan: Plan, place: int, said: Said, *, ts: Ints, append: Ints, 
         score = np.where(own, score, np.array(shares, dtype=np.float64))
     if said.proba is not None and spec.kind == "multiclass":
         ranks = ranks_of(said.proba, {text: code for code, text in enumerate(spec.classes)})
+        every = shares_of(said.proba, spec.classes) if echo and spec.probability else None
     return Predicted(
         place=np.full(ts.size, place, dtype=np.int64),
         ts=ts,
@@ -102,6 +119,7 @@ def predicted_of(plan: Plan, place: int, said: Said, *, ts: Ints, append: Ints, 
         label=label,
         value=said.value if spec.kind == "regression" else np.full(ts.size, np.nan),
         ranks=ranks,
+        shares=every,
     )
 
 
@@ -114,6 +132,10 @@ def concatenated(parts: Sequence[Predicted]) -> Predicted:
         ranks = np.concatenate(
             [np.full((part.ts.size, 5), NONE, np.int64) if part.ranks is None else part.ranks for part in parts]
         )
+    wide = max((part.shares.shape[1] for part in parts if part.shares is not None), default=0)
+    shares = [
+        np.full((part.ts.size, wide), np.nan) if part.shares is None else widened(part.shares, wide) for part in parts
+    ]
     return Predicted(
         place=np.concatenate([part.place for part in parts]),
         ts=np.concatenate([part.ts for part in parts]),
@@ -123,4 +145,5 @@ def concatenated(parts: Sequence[Predicted]) -> Predicted:
         label=np.concatenate([part.label for part in parts]),
         value=np.concatenate([part.value for part in parts]),
         ranks=ranks,
+        shares=np.concatenate(shares) if wide else None,
     )

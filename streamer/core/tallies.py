@@ -129,13 +129,14 @@ class Tally:
         )
 
     @classmethod
-    def unpack(cls, packed: PackedTally) -> Tally:
-        """Inverse of `pack`."""
-        tally = cls(width=packed.width, numeric=packed.numeric)
+    def unpack(cls, packed: PackedTally, *, width: int | None = None) -> Tally:
+        """Inverse of `pack`. width: of the table as it is today, where it has grown at its end since."""
+        tally = cls(width=packed.width if width is None else max(width, packed.width), numeric=packed.numeric)
         for key in packed.slots:
             tally.slot(key)
         index, values = decode_sparse(packed.body)
-        tally._counts.reshape(-1)[index] = values
+        row, column = np.divmod(index, packed.width)
+        tally._counts[row, column] = values
         extremes = decode_ints(packed.extremes).reshape(len(packed.slots), packed.numeric, 2)
         tally.least[:], tally.largest[:] = extremes[..., 0], extremes[..., 1]
         if packed.marginals is not None:

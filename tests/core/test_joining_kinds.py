@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectors.bins import FeatureSpec
+from detectors.class_calibration import class_calibration
 from detectors.outcomes import JoinedRows, OutcomeTable, tabulate_outcomes
 from detectors.references import Reference
 from schemas.control import Cluster
@@ -61,6 +62,36 @@ def test_ranks_of_a_prediction_of_many_classes_are_kept_until_its_outcome() -> N
     expected[table.expected] = 3
     assert only_table(run(control, predictions, [*told, again]), table.width) == expected.tolist()
     assert expected[table.top].tolist() == [3, 3]
+
+
+def test_an_echo_brings_the_probability_of_every_class() -> None:
+    """What waits for its outcome keeps none of them: there a correction could not take them out again."""
+    control, table = control_of(LABEL, SCORE)
+    shares = {"cat": 0.5, "cow": 0.25, "dog": 0.25}
+    said = prediction(0, model="m", id="x", proba=shares, score=None)
+    waits = prediction(0, model="m", id="y", proba=shares, score=None)
+    told = [outcome(5, model="m", id="x", label="cow", prediction=said), outcome(5, model="m", id="y", label="cow")]
+    found = np.array(only_table(run(control, [waits], told), table.width))
+    counts = {(one.kind, one.of): (one.n, one.frequency.value) for one in class_calibration(table, found)}
+    assert counts == {("predicted", "cat"): (2, 0.0)} | {
+        ("one_vs_rest", name): (1, float(name == "cow")) for name in NAMES
+    }
+    every = {one.of: one.score for one in class_calibration(table, found) if one.kind == "one_vs_rest"}
+    assert every == {**dict.fromkeys(NAMES, 0.0), **shares}
+
+
+def test_a_corrected_echo_takes_out_what_it_had_put_in() -> None:
+    control, table = control_of(LABEL, SCORE)
+    said = prediction(0, model="m", id="x", proba={"cat": 0.5, "cow": 0.25, "dog": 0.25}, score=None)
+    told = [outcome(5, model="m", id="x", label=label, prediction=said) for label in ("cow", "cow", "dog")]
+    alone = [prediction(0, model="m", id="y", score=None)]
+    whole = only_table(run(control, alone, told), table.width)
+    assert whole == only_table(run(control, alone, told[2:]), table.width)
+    # An echo of another prediction under that id corrects what was kept of the first; its shares are no one's.
+    other = {**said, "proba": {"emu": 0.6, "cow": 0.4}}
+    found = run(control, alone, [told[0], outcome(6, model="m", id="x", label="emu", prediction=other)])
+    by_class = np.array(only_table(found, table.width))[table.by_class].reshape(len(NAMES), -1, 3).sum(axis=1)
+    assert by_class[:, :2].tolist() == [[1, int(name == "cow")] for name in NAMES]
 
 
 def test_a_regression_is_joined_by_numbers_and_corrected_by_numbers() -> None:
