@@ -180,7 +180,8 @@ def test_a_layout_is_made_ready_once() -> None:
 def test_a_tally_from_before_its_table_grew_is_read_at_its_place() -> None:
     older = Tally(width=3, numeric=0)
     for key, value in ((("1", ()), 5), (("2", ()), 7)):
-        older.counts[older.slot(key), 2] = value
+        row = older.slot(key)
+        older.counts[row, 2] = value
     grown = Tally.unpack(older.pack(), width=5)
     assert (grown.width, grown.counts.tolist()) == (5, [[0, 0, 5, 0, 0], [0, 0, 7, 0, 0]])
     assert Tally.unpack(grown.pack()).counts.tolist() == grown.counts.tolist()
