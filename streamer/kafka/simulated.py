@@ -232,7 +232,7 @@ class SimulatedSettings(KafkaSettings):
     turn: Turn = _at_once
 
     def consumer(self, *topics: str, role: str, committed: bool = True, **more: Any) -> Any:
-        """A reader of assigned partitions; there are no groups."""
+        """A reader of assigned partitions. There are no groups: who subscribes has all partitions, as others do."""
         return _Consumer(self.log, self.turn, committed=committed)
 
     def producer(self, *, role: str, transactional_id: str) -> Any:
@@ -291,18 +291,29 @@ class _Producer:
 
 
 class _Consumer:
-    """What restoring uses of AIOKafkaConsumer."""
+    """What restoring and telling use of AIOKafkaConsumer."""
 
     def __init__(self, log: SimulatedLog, turn: Turn, *, committed: bool) -> None:
         self._log, self._turn, self._committed = log, turn, committed
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._polls = 0
 
     async def start(self) -> None:
         await self._turn("connect")
 
     async def stop(self) -> None:
         """Nothing to close."""
+
+    def subscribe(self, topics: Sequence[str], *, listener: Any) -> None:
+        self.assign([at for at in self._log.partitions if at.topic in topics])
+        listener.on_partitions_assigned(self.assignment())
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._positions)
+
+    def last_poll_timestamp(self, at: TopicPartition) -> int:
+        return self._polls
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
@@ -325,8 +336,9 @@ class _Consumer:
     async def position(self, at: TopicPartition) -> int:
         return self._positions[at]
 
-    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+    async def getmany(self, *, timeout_ms: int, max_records: int = 500) -> dict[TopicPartition, list[Record]]:
         await self._turn("fetch")
+        self._polls += 1
         found: dict[TopicPartition, list[Record]] = {}
         for at in self._positions.keys() - self._paused:
             log = self._log.partitions[at]

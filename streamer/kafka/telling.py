@@ -46,7 +46,10 @@ class Telling(Service):  # type: ignore[misc]
     """Service that keeps every replica told of the latest state of the incidents of its partitions.
 
     The state is rebuilt from the topic at every assignment: what was told before is told again, and Alertmanager
-    takes that as the same alert.
+    takes that as the same alert. It is rebuilt, too, when Kafka has not been heard for a session's length: another
+    worker may have told of a resolve meanwhile, and a zombie that tells what it last knew would page for it again.
+
+    now: wall clock, ms.
     """
 
     def __init__(
@@ -56,9 +59,12 @@ class Telling(Service):  # type: ignore[misc]
         notifier: Callable[[], Notifier],
         sink: Sink,
         failed: Callable[[Exception], None],
+        now: Callable[[], int] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(**more)
+        self._now = now or _now
+        self._heard, self._polled = 0.0, dict[TopicPartition, int | None]()
         self.notifier = notifier()
         self.caught_up = False
         self.unreadable = 0
@@ -114,8 +120,11 @@ class Telling(Service):  # type: ignore[misc]
                     await self._rewind()
                 timeout_ms = 100 if self.notifier.waiting else 500
                 got = await self._consumer.getmany(timeout_ms=timeout_ms)
+                if self.caught_up and self._out_of_touch():
+                    self.begin_anew()
                 if self._anew:
                     continue
+                self._listen()
                 for records in got.values():
                     for record in records:
                         self._take(record)
@@ -130,6 +139,17 @@ class Telling(Service):  # type: ignore[misc]
         except Exception as error:
             self._failed(error)
 
+    def _out_of_touch(self) -> bool:
+        """True when nothing was heard of the partitions for so long that they may be another's by now."""
+        return asyncio.get_running_loop().time() - self._heard > self._settings.session_timeout_ms / 1000
+
+    def _listen(self) -> None:
+        """Note that Kafka was heard when it has answered for every partition since it was heard last."""
+        with contextlib.suppress(AssertionError):  # taken away this moment: the listener says
+            polled = {at: self._consumer.last_poll_timestamp(at) for at in self._consumer.assignment()}
+            if all(polled[at] != self._polled.get(at) for at in polled):
+                self._heard, self._polled = asyncio.get_running_loop().time(), polled
+
     async def _rewind(self) -> None:
         self._anew = False
         self._past = self.told
@@ -138,6 +158,7 @@ class Telling(Service):  # type: ignore[misc]
         with contextlib.suppress(IllegalStateError):  # taken away again: the next assignment says
             begins = await self._consumer.beginning_offsets(assigned) if assigned else {}
             self._ends = await self._consumer.end_offsets(assigned) if assigned else {}
+            self._heard, self._polled = asyncio.get_running_loop().time(), {}
             for at, offset in begins.items():
                 self._consumer.seek(at, offset)
 
@@ -158,25 +179,27 @@ class Telling(Service):  # type: ignore[misc]
             self.unreadable += 1
             log.warning("incidents/%d at %d: %s", record.partition, record.offset, error)
             return
-        self.notifier.take(key, incident, _now(), appended=record.timestamp)
+        self.notifier.take(key, incident, self._now(), appended=record.timestamp)
 
     def _post(self) -> None:
         notifier = self.notifier
-        for post in notifier.due(_now()):
+        for post in notifier.due(self._now()):
             sending = asyncio.create_task(self._send(notifier, post))
             self._posts.add(sending)
             sending.add_done_callback(self._posts.discard)
 
     async def _send(self, notifier: Notifier, post: Post) -> None:
         try:
+            if self._out_of_touch():
+                return  # stopped since it was due: this notifier is replaced by one that knows the latest
             await self._sink.send(post)
         except SinkError as error:
             log.warning("%s", error)
-            notifier.done(post, ok=False, now=_now(), retriable=error.retriable)
+            notifier.done(post, ok=False, now=self._now(), retriable=error.retriable)
         except Exception as error:
             self._failed(error)
         else:
-            notifier.done(post, ok=True, now=_now())
+            notifier.done(post, ok=True, now=self._now())
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -15,7 +15,7 @@ import pytest
 from streamer.core import admission, join_log, joining, monitoring, policy, profiling, taking
 from streamer.core.profiling_state import POSITION_KEY
 from streamer.core.records import Batch, Output
-from streamer.kafka import restore, simulated
+from streamer.kafka import restore, simulated, telling
 from streamer.kafka.transactions import Ledger
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -284,6 +284,11 @@ def missing_match_list_undigested(patch: pytest.MonkeyPatch) -> None:
 def waiting_outcomes_not_kept(patch: pytest.MonkeyPatch) -> None:
     """Outcomes that wait for their predictions are not in the changelog."""
     _chunks(patch, waiting=[])
+
+
+def zombies_post(patch: pytest.MonkeyPatch) -> None:
+    """A notify agent that was stopped for longer than its session tells what it last knew (test_telling.py)."""
+    patch.setattr(telling.Telling, "_out_of_touch", lambda self: False)
 
 
 #: Of the join: caught in the story of outcomes.
