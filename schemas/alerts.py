@@ -47,12 +47,18 @@ class Reason(StrEnum):
     LEARNED = "learned"
     NOT_LEARNED = "not_learned"
     BECAME_REFERENCE = "became_reference"
+    AMENDED = "amended"
+    WITHDRAWN = "withdrawn"
+    REPLAYED = "replayed"
+    RESET = "reset"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a monitor alarmed, at its first alarm.
 
-    detector: `distribution`, or a hard rule: `missing`, `range`, `required`, `levels`, `rows`, `silence`.
+    detector: `distribution`, or a hard rule: `missing`, `range`, `required`, `levels`, `rows`, `silence`; `reported`: a
+    limit on a number of a report, which is `size`, of predictions from onset_low to onset_high, with a share `after` of
+    their labels.
     direction: `location up`, `scale down`, `missing up`, `level FR up`, … size: in `unit` (`sd`, `share`, `ms`), with
     its interval; raw_size: the same in the feature's own unit where that is known. before: what it was in the
     reference: the share; of a location the median in the feature's own unit, and `after` about what it is now; the
@@ -86,7 +92,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One monitor's alert, on each transition. id: hash of model, version, view, feature and first alarm's window."""
+    """One monitor's alert, on each transition. id: hash of model, version, view, feature and first alarm's window.
+
+    amended: how often the number that it was raised on has been another since.
+    """
 
     id: str
     incident: str
@@ -100,6 +109,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     window_end: int
     layout: str
     reference: str
+    amended: int = 0
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -89,7 +89,8 @@ class DropReason(StrEnum):
 class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A record that was not counted: where it is, why, and a hash of it; never its payload unless asked.
 
-    kind: `record` for one, `suppressed` for `count` further ones of a batch with the same reason.
+    kind: `record` for one, `suppressed` for `count` further ones of a batch with the same reason, `replayed` (count 0)
+    for one that `tripline dlq replay` has written again to its topic.
     sha256: of the record's value, in hex. payload: base64, only with `dead_letter_payload: true`.
     """
 

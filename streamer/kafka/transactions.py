@@ -44,19 +44,20 @@ class Ledger:
         """One transaction. `TaskTaken` when another worker has the task, `BrokerUnavailable` on any other failure."""
         async with self._bounded("transaction"):
             await self._producer.begin_transaction()
-            sent = [
-                await self._producer.send(
-                    self._changelog if topic == "changelog" else self._settings.topic(topic),
-                    value,
-                    key,
-                    self._partition if partition is None else partition,
-                    headers=list(headers),
-                )
-                for topic, key, value, partition, headers in outputs
-            ]
-            # Every future, before the commit: a batch that failed would otherwise be left out of it silently.
-            for future in sent:
-                await future
+            sent: list[asyncio.Future[object]] = []
+            try:
+                for topic, key, value, partition, headers in outputs:
+                    name = self._changelog if topic == "changelog" else self._settings.topic(topic)
+                    at = self._partition if partition is None else partition
+                    sent.append(await self._producer.send(name, value, key, at, headers=list(headers)))
+                # Every future, before the commit: a batch that failed would otherwise be left out of it silently.
+                for future in sent:
+                    await future
+            except BaseException:
+                # The first failure is the one that counts; the others are not news to anybody.
+                for future in sent:
+                    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+                raise
             await self._producer.commit_transaction()
 
     async def abort_everywhere(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
