@@ -173,7 +173,8 @@ def _named(bets: Bets, charts: Charts, learned: Learned, *, run: slice, best: in
     """The bet that the alarm is named after.
 
     A shift by δ moves the k-th shape direction by about δ^k/√k!: past one sd the higher ones move more than location
-    does. So an alarm of scale, skew or tails is named location when the location's own move explains half of it.
+    does. So an alarm of scale, skew or tails is named location when the location's own move explains half of it, or
+    is the larger of the two: so much added to every value of a feature with a long tail lifts its small ones most.
     """
     name = learned.names[int(bets.bet_direction[best]) - first]
     if name not in FOUR[1:] or "location" not in learned.names:
@@ -187,4 +188,4 @@ def _named(bets: Bets, charts: Charts, learned: Learned, *, run: slice, best: in
     moved = float(charts.moved[best]) / max(float(charts.events[best]), 1.0) or 1.0
     order = FOUR.index(name) + 1
     explained = shift**order / factorial(order) ** 0.5
-    return strongest if explained / moved >= _EXPLAINS else best
+    return strongest if explained / moved >= _EXPLAINS or abs(shift) >= abs(moved) else best

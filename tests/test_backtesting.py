@@ -43,7 +43,8 @@ def test_a_shift_opens_one_incident_with_its_row_and_asks_for_one_retraining() -
     ]  # fmt: skip
     assert (incident["resolved_at"], incident["resolved_row"]) == (None, None)
     assert list(incident["evidence"][0]) == [
-        "feature", "detector", "direction", "size", "onset", "n", "value", "limit"
+        "feature", "detector", "direction", "size", "onset", "n", "value", "limit",
+        "unit", "size_interval", "onset_interval", "shape",
     ]  # fmt: skip
     assert {evidence["feature"] for evidence in incident["evidence"]} == {"age"}
     assert [trigger["state"] for trigger in plain["triggers"]] == ["approved"]

@@ -1,0 +1,53 @@
+"""What an alarm is named after, where the bet that won is of another direction than what has moved most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from panes_of_counts import layout, reference
+
+from detectors import evidence
+from detectors.scopes import build_scope
+
+OF = reference(numbers=1, events=20)
+SCOPE = build_scope(OF, layout(OF))
+EVENTS = 400.0
+
+
+def name(*, winner: str, sign: float, moved: dict[str, float]) -> str:
+    """Name of an alarm of x0 that a bet on `winner` won, when its shape directions moved by so many sd."""
+    bets, learned = SCOPE.bets, SCOPE.monitors.learned[0]
+    places = [learned.names.index(of) for of in moved]
+    charts = SCOPE.start().charts
+    on = np.isin(bets.bet_direction, places) & (bets.bet_monitor == 0)
+    by_direction = np.zeros(bets.direction_monitor.size)
+    by_direction[places] = list(moved.values())
+    won = np.flatnonzero((bets.bet_direction == learned.names.index(winner)) & (bets.sign == sign))[0]
+    charts = replace(
+        charts,
+        r=np.where(np.arange(bets.size) == won, 1e6, 1.0),
+        events=np.where(on, EVENTS, 0.0),
+        moved=by_direction[bets.bet_direction] * EVENTS,
+        since=np.ones_like(charts.since),
+    )
+    found = evidence.find(bets, charts, learned, monitor=0, pane=4, profile=lambda _: np.zeros(by_direction.size))
+    return f"{found.words} {found.size:.2g}"
+
+
+@pytest.mark.parametrize(
+    ("winner", "sign", "moved", "expected"),
+    [
+        ("skew", -1.0, {"location": 0.7, "skew": -0.5}, "location up 0.7"),
+        ("scale", -1.0, {"location": 0.3, "scale": -0.4}, "scale down -0.4"),
+        ("scale", 1.0, {"location": 1.2, "scale": 1.1}, "location up 1.2"),
+        ("tails", 1.0, {"location": 0.05, "tails": 0.4}, "tails up 0.4"),
+    ],
+    ids=["a long tail lifted", "mostly narrower", "far shifted", "tails alone"],
+)
+def test_an_alarm_is_named_location_where_that_moved_most_or_explains_it(
+    winner: str, sign: float, moved: dict[str, float], expected: str
+) -> None:
+    """Half a sd added to amounts of money: the bet on their skew won, its cap being the higher; they are larger."""
+    assert name(winner=winner, sign=sign, moved=moved) == expected
