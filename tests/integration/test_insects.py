@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "insects_gradual_balanced.csv.gz"
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"no {DATA.name} beside the source tree")
+@pytest.mark.skipif(not DATA.exists(), reason=f"no {DATA.name} in ../shared/data")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_warming_of_the_insects_is_one_incident_live_and_replayed(
