@@ -345,4 +345,6 @@ class _Consumer:
             records, self._positions[at] = log.read(self._positions[at], limit=max_records, committed=self._committed)
             if records:
                 found[at] = list(records)
+        # The answer is on its way, and may be old when it is read.
+        await self._turn("fetched")
         return dict(sorted(found.items()))
