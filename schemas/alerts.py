@@ -51,6 +51,7 @@ class Reason(StrEnum):
     WITHDRAWN = "withdrawn"
     REPLAYED = "replayed"
     RESET = "reset"
+    OTHER_DETECTOR = "other_detector"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -70,6 +70,31 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     above: float
 
 
+class ReportLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit on a number of the reports on outcomes: a rule, outside the budget; exactly one of above and below.
+
+    metric: as in `Metric.name`, or `coverage`. least: rows that it must rest on. coverage: share of the labels that
+    must be in before an early report is judged.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    view: View = View()
+    least: int = 100
+    coverage: float = 0.95
+
+
+class OtherDetector(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector of river's on matured outcome panes: noted, outside the budget. See `detectors.charts.rivers`."""
+
+    name: str
+    parameters: dict[str, float] = {}
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(sorted(self.parameters.items()))))
+
+
 class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When a retrain trigger is emitted: `condition` has held for `for_ms` of event time, once per incident.
 
@@ -122,7 +147,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
     two classes; "": the one of `1`, `true`, `yes`, else the last in order.
     page_when: an incident is posted from the pane on at whose close it holds; None: from its opening.
-    statistics: reported beside PSI, Jensen–Shannon and KS; watch: limits on statistics.
+    statistics: reported beside PSI, Jensen–Shannon and KS; watch: limits on statistics. reported: limits on numbers of
+    the reports on outcomes. also: river's detectors on the model's errors, noted.
     """
 
     model: str
@@ -171,6 +197,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     compare_days: int = 0
     compare_lag: int = 0
     batch_gap_ms: int = 0
+    reported: tuple[ReportLimit, ...] = ()
+    also: tuple[OtherDetector, ...] = ()
 
     @property
     def id(self) -> str:

@@ -18,13 +18,13 @@ from detectors.outcomes import outcome_spec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
-from schemas.layouts import Expectation, Layout, Limits, RetrainPolicy, View, Watch
+from schemas.layouts import Expectation, Layout, Limits, ReportLimit, RetrainPolicy, View, Watch
 from streamer import config as configuration
 from streamer import spans
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
-from streamer.config_conditions import Group, Line, condition_of, lasting
-from streamer.config_misfits import unmet, unwatchable
+from streamer.config_conditions import Group, Line, condition_of, lasting, view_of
+from streamer.config_misfits import unmet, unreported, unwatchable
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
 from streamer.core.mappings import input_mapping
 from streamer.core.records import Output
@@ -354,6 +354,18 @@ def _outcomes(model: configuration.Model, reference: Reference) -> dict[str, Any
         "horizon_ms": outcomes.horizon,
         "early_outcome_wait_ms": outcomes.early_outcome_wait,
         "positive": outcomes.positive or "",
+        "also": tuple(outcomes.also),
+        "reported": tuple(
+            ReportLimit(
+                metric=one.metric,
+                above=one.above,
+                below=one.below,
+                view=view_of(one.view),
+                least=one.rows,
+                coverage=one.coverage,
+            )
+            for one in outcomes.watch
+        ),
     }
 
 
@@ -411,6 +423,8 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
     tested = views_of(model, reference, most=loaded.config.limits.tested_views)
     faults += unmet(loaded, name, reference, views=tested)
     faults += unwatchable(loaded, name, reference)
+    asked = Layout(model=name, from_ms=0, reference=reference.id, views=tested, **_outcomes(model, reference))
+    faults += unreported(loaded, name, asked, reference)
     for feature in model.weights:
         if feature not in features:
             faults.append(

@@ -9,21 +9,27 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from detectors.charts.rivers import alarms_a_month
 from detectors.references import Reference
+from detectors.reported import firing_share as share_past
+from detectors.reported import words
 from detectors.scopes import build_scope
 from detectors.shadow import words_of
 from detectors.watching import firing_share, watched
 from schemas.errors import ConfigurationError
-from schemas.layouts import Layout
+from schemas.layouts import Layout, View
 from streamer import spans
 from streamer.applying import rate_of
 from streamer.config import Loaded
+from streamer.core.plans import outcome_table
 from streamer.core.wording import span
 
 #: Fewer events than this in a pane: the share of a broken column is not known (DETECTION 6), and charts learn slowly.
 FEW_EVENTS = 20
 #: A change of this many tolerances should show within a day.
 VISIBLE = 2.0
+#: Labels of a pane that a limit on a reported number is tried on, at most.
+MOST_SIMULATED = 2_000
 _DAY_MS = 86_400_000
 
 
@@ -40,6 +46,8 @@ def warnings_of(
         yield from _of_panes(loaded, name, layout, reference)
         yield from _of_budget(loaded, name, layout, reference)
         yield from _of_watch(loaded, name, layout, reference)
+        yield from _of_reported(loaded, name, layout, reference)
+        yield from _of_rivers(loaded, name, layout, reference)
 
 
 def _of_reference(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
@@ -162,6 +170,53 @@ def _of_watch(loaded: Loaded, name: str, layout: Layout, reference: Reference) -
             "models", name, "watch", i,
             message=f"{limit.statistic} of {layout.watch[i].feature} is above {limit.above:g} with nothing changed in "
             f"{100 * share:.3g} % of panes of {a_pane:.3g} events (worth {worth:.3g}): {chance}; no budget covers it",
+        )  # fmt: skip
+
+
+def _of_reported(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    """How often each limit on a reported number would be passed with nothing changed, where the reference says."""
+    table = outcome_table(reference, layout) if layout.reported and reference.days else None
+    labels = reference.labels
+    if table is None or labels is None:
+        return
+    rate = rate_of(reference) * layout.outcome_pane_ms / _DAY_MS * labels.n / max(reference.n, 1)
+    for i, limit in enumerate(layout.reported):
+        learned, view = labels.views.get(limit.view), reference.views.get(limit.view)
+        if learned is None or view is None:
+            continue
+        a_pane = rate * view.n / max(reference.n, 1)
+        place = ("models", name, "outcomes", "watch", i)
+        if a_pane < limit.least:
+            text = f"a pane has {a_pane:.3g} labels on average, of {limit.least} that the limit asks for"
+            yield loaded.fault(*place, message=f"{text}: it is hardly ever judged")
+            continue
+        worth = a_pane / (1.0 if learned.losses is None else learned.losses.deff)
+        share = share_past(limit, reference=reference, table=table, n=max(1, round(min(worth, MOST_SIMULATED))))
+        if share is None:
+            continue
+        a_budget = share * layout.budget_ms / layout.outcome_pane_ms
+        chance = f"about {a_budget:.3g} reports in {span(layout.budget_ms)}" if share > 0 else "next to never"
+        yield loaded.fault(
+            *place,
+            message=f"{words(limit)} with nothing changed in {100 * share:.3g} % of reports on {a_pane:.3g} labels "
+            f"(worth {worth:.3g}): {chance}; no budget covers it",
+        )
+
+
+def _of_rivers(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    """How often each of river's detectors would be noted with nothing changed, at the reference's rate of errors."""
+    labels = reference.labels
+    losses = None if labels is None or not reference.days else labels.views[View()].losses
+    if losses is None or labels is None:
+        return
+    a_pane = round(rate_of(reference) * layout.outcome_pane_ms / _DAY_MS * labels.n / max(reference.n, 1))
+    panes = round(layout.budget_ms / layout.outcome_pane_ms)
+    for i, other in enumerate(layout.also if a_pane else ()):
+        often = alarms_a_month(other, rate=losses.rate, labels=a_pane, panes=panes)
+        yield loaded.fault(
+            "models", name, "outcomes", "also", i,
+            message=f"{other.name} alarms about {often:.2g} times in {span(layout.budget_ms)} with nothing changed, on "
+            f"independent labels, {a_pane:,} a pane and {losses.rate:.1%} wrong: it is noted, no budget covers it",
         )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from schemas.errors import ConfigurationError
 from schemas.layouts import Limits, Statistic
 from streamer import spans
 from streamer.complaints import complaints
-from streamer.config_conditions import DRIFT, Expression, Group, Line, When, misplaced
+from streamer.config_conditions import DRIFT, Expression, Group, Line, When, misplaced, view_of
 from streamer.config_fields import (
     Beside,
     ClassName,
@@ -54,6 +54,7 @@ from streamer.config_fields import (
     policies,
     section_or_off,
 )
+from streamer.config_rivers import RiverDetectors
 from streamer.documents import Document, Place, parse, read
 
 if TYPE_CHECKING:
@@ -248,6 +249,26 @@ class Retrain(Section):
     approval_expires: Duration = 86_400_000
 
 
+class ReportLimitSection(Section):
+    """A limit on a number of the reports on outcomes: a rule, outside the false-alarm budget."""
+
+    metric: str = Field(description="As reports name it: accuracy, roc_auc, ece, mae, coverage, …")
+    above: Number | None = None
+    below: Number | None = None
+    view: str = Field(default="model", description="COLUMN=VALUE; otherwise the whole model.")
+    rows: Annotated[Int, Field(ge=1)] = Field(default=100, description="With fewer of them it is not judged.")
+    coverage: Annotated[Number, Field(gt=0, le=1)] = Field(
+        default=0.95, description="Share of the labels that must be in before a report is judged ahead of its maturity."
+    )
+
+    @model_validator(mode="after")
+    def _one_side(self) -> ReportLimitSection:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("must have exactly one of above, below")
+        view_of(self.view)
+        return self
+
+
 class Outcomes(Section):
     """Labels that come later: how long they are waited for, and when they are judged."""
 
@@ -261,6 +282,13 @@ class Outcomes(Section):
         default=600_000, description="How much sooner than its prediction an outcome may be appended."
     )
     positive: ClassName | None = Field(default=None, description="The positive of two classes; otherwise 1, true, yes.")
+    watch: list[ReportLimitSection] = Field(
+        default=[], description="Limits on reported numbers; their alerts are amended or withdrawn by later labels."
+    )
+
+    also: RiverDetectors = Field(
+        default=[], description="river's detectors on the same matured panes: noted, outside the budget."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Outcomes:

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from detectors.charts.rivers import RIVERS
 from streamer.kafka.stages import Counts
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "windows": ("Window reports published, revisions included", ("",)),
     "window_revisions": ("Window reports published after their first", ("",)),
     "outcome_reports": ("Reports on outcome panes published, revisions included", ("",)),
+    "river_alarms": ("Alarms of river's detectors, noted outside the budget, by detector", tuple(RIVERS)),
     "audit_records": ("Audit records published", ("",)),
     "alerts": ("Transitions of alerts", ("firing", "resolved")),
     "incidents": ("Records of incidents", ("firing", "resolved")),

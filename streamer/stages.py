@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from detectors.charts.rivers import RIVERS
 from schemas.events import DropReason
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
@@ -150,6 +151,7 @@ class Monitoring(NamedTuple):
             ("windows", ""): counters.windows,
             ("window_revisions", ""): counters.revisions,
             ("outcome_reports", ""): counters.outcome_reports,
+            **{("river_alarms", name): counters.noted.get(name, 0) for name in RIVERS},
             ("audit_records", ""): counters.audits,
         }
         for name in ("alerts", "incidents", "triggers"):

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.charts import rivers
+from detectors.charts.rivers import Riverside
 from detectors.outcome_states import save_state as save_outcomes
 from detectors.results import ScopeResult
 from detectors.scopes import ScopeState, load_state, quiet_panes, save_state, skip_empty, succeed, update
@@ -24,7 +26,7 @@ from streamer.core.incidents import leading_version
 from streamer.core.judging import Judge
 from streamer.core.marking import spent
 from streamer.core.merging import Extras, Pane
-from streamer.core.models import OUTCOME_BLOCK, Held, Model
+from streamer.core.models import OUTCOME_BLOCK, RIVER_BLOCK, Held, Model
 from streamer.core.outbox import Outbox
 from streamer.core.positions import Counters
 from streamer.core.records import Output
@@ -87,6 +89,10 @@ class Turn:
                 blocks[OUTCOME_BLOCK] = save_outcomes(model.outcome_state)
             elif form is not None and form.outcomes is not None and OUTCOME_BLOCK in model.blocks:
                 blocks[OUTCOME_BLOCK] = model.blocks[OUTCOME_BLOCK]  # not looked at since the restart
+            if form is not None and model.rivers is not None:
+                blocks[RIVER_BLOCK] = rivers.save(model.rivers)
+            elif form is not None and form.layout.also and RIVER_BLOCK in model.blocks:
+                blocks[RIVER_BLOCK] = model.blocks[RIVER_BLOCK]
             records += model.chart_records(blocks)
         records += [models[name].held_record(start, layout) for (name, start), layout in sorted(self.held.items())]
         records += [models[name].late_record(start, layout) for (name, start), layout in sorted(self.late.items())]
@@ -286,13 +292,14 @@ def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
     )
     state = model.scope
     if state is None and older is not None and model.blocks:
-        state = load_state(older.scope, model.blocks)
+        state = load_state(older.scope, model.feature_blocks())
     if older is None or state is None:
         model.scope = form.scope.start()
     else:
         model.scope = succeed(form.scope, older=older.scope, state=state)
     model.layout = form.id
     model.outcome_state = None if form.outcomes is None else form.outcomes.start()
+    model.rivers = Riverside.start(form.layout.also) if form.layout.also else None
 
 
 def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
@@ -302,7 +309,7 @@ def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
         if model.episode is not None and older is not None:
             turn.judge(model, older).end(Reason.LAYOUT_CHANGED, at=start)
             turn.ledgers.add(model.name)
-        model.scope, model.outcome_state, model.layout = None, None, ""
+        model.scope, model.outcome_state, model.rivers, model.layout = None, None, None, ""
         turn.charts.add(model.name)
         turn.clocks.add(model.name)
     release(turn, model)

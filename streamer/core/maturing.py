@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from detectors import outcome_scopes, performance
+from detectors.charts import rivers
+from detectors.charts.rivers import Noted, Riverside
 from detectors.outcome_scopes import OutcomeResult, OutcomeScope
 from detectors.outcome_states import OutcomeState, load_state
+from detectors.outcomes import LOSS_BITS, losses_of
 from detectors.results import ScopeResult
+from schemas.alerts import Reason
 from schemas.errors import FormatError
 from schemas.events import DropReason
 from schemas.profiles import Delta
 from streamer.core.closing import Turn
 from streamer.core.forms import Form, Forms
 from streamer.core.incidents import leading_version
-from streamer.core.models import OUTCOME_BLOCK, Model
+from streamer.core.models import OUTCOME_BLOCK, RIVER_BLOCK, Model
 from streamer.core.outcome_panes import OutcomePane
 from streamer.core.outcome_reports import outcome_report, views_of
 from streamer.core.positions import WRONG_LAYOUT
@@ -111,7 +116,9 @@ def mature_next(turn: Turn, model: Model) -> int:
     scope = pane.form.outcomes
     assert scope is not None
     result = _judge(turn, model, pane) if pane.form.id == model.layout else None
-    _say(turn, model, pane, result, whole=True)
+    taken = result is not None and not result.waits
+    noted = _note(turn, model, pane) if taken and pane.layout.also else ()
+    _say(turn, model, pane, result, whole=True, noted=noted)
     return max(1, len(scope.monitors))
 
 
@@ -163,6 +170,32 @@ def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
     return result
 
 
+def _note(turn: Turn, model: Model, pane: OutcomePane) -> tuple[Noted, ...]:
+    """What river's detectors say of a pane that the charts took: for the report and the audit, never for a page."""
+    layout, scope = pane.layout, pane.form.outcomes
+    assert scope is not None
+    if model.rivers is None:
+        saved = model.blocks.get(RIVER_BLOCK)
+        model.rivers = Riverside.start(layout.also) if saved is None else rivers.load(layout.also, saved)
+    n, total = losses_of(scope.table, views_of(pane.form, pane.on_time)[0])
+    model.rivers, noted = rivers.update(layout.also, model.rivers, n=int(n), k=round(int(total) / (1 << LOSS_BITS)))
+    for one in noted:
+        turn.counters.noted[one.detector] = turn.counters.noted.get(one.detector, 0) + 1
+        turn.outbox.audit(
+            f"model {layout.model}",
+            "noted, outside the budget",
+            Reason.OTHER_DETECTOR,
+            at=pane.due,
+            model=layout.model,
+            detector=one.detector,
+            pane=pane.start,
+            panes=one.panes,
+            before=one.before,
+            now=one.now,
+        )
+    return noted
+
+
 def _charts(model: Model, scope: OutcomeScope) -> OutcomeState:
     """The state of the charts, from the changelog if it has not been looked at since the restart."""
     if model.outcome_state is None:
@@ -177,13 +210,22 @@ def _version(model: Model, pane: OutcomePane) -> str:
     return leading_version(events) or model.version
 
 
-def _say(turn: Turn, model: Model, pane: OutcomePane, result: OutcomeResult | None, *, whole: bool) -> None:
+def _say(
+    turn: Turn,
+    model: Model,
+    pane: OutcomePane,
+    result: OutcomeResult | None,
+    *,
+    whole: bool,
+    noted: tuple[Noted, ...] = (),
+) -> None:
     """Report a pane. whole: with the figures of every view, which cost some milliseconds each."""
     mature = [one for _, one in sorted(model.outcomes.items()) if one.charted and one.form.id == pane.form.id]
     usual = np.sum([one.on_time.counts.sum(axis=0) for one in mature[-RECENT:]], axis=0) if mature else None
     limits = pane.layout.reported
     whole = whole or any(limit.view.column for limit in limits)
     report = outcome_report(pane, usual=usual, result=result, episode=model.episode, whole=whole)
+    report = msgspec.structs.replace(report, findings=[*report.findings, *(one.words for one in noted)])
     turn.outbox.outcomes(report)
     if limits and pane.form.id == model.layout and model.closed is not None:
         scope, judge = pane.form.outcomes, turn.judge(model, pane.form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from detectors.charts.rivers import Riverside
 from detectors.outcome_states import OutcomeState
 from detectors.scopes import ScopeState
 from schemas.profiles import Extra
@@ -20,6 +21,8 @@ from streamer.core.watermarks import Clock
 
 #: The block of the chart state that belongs to outcomes.
 OUTCOME_BLOCK = "outcomes"
+#: Block of the state of river's detectors.
+RIVER_BLOCK = "rivers"
 
 
 class Held:
@@ -77,6 +80,7 @@ class Model:
     blocks: dict[str, bytes] = field(default_factory=dict)
     outcomes: dict[int, OutcomePane] = field(default_factory=dict)
     outcome_state: OutcomeState | None = None
+    rivers: Riverside | None = None
 
     def clock_record(self) -> Output:
         """Its event time, for the changelog."""
@@ -118,7 +122,7 @@ class Model:
 
     def feature_blocks(self) -> dict[str, bytes]:
         """The chart state without that of outcomes."""
-        return {name: value for name, value in self.blocks.items() if name != OUTCOME_BLOCK}
+        return {name: value for name, value in self.blocks.items() if name not in (OUTCOME_BLOCK, RIVER_BLOCK)}
 
     def outcome_record(self, start: int, layout: str, *, through: int) -> Output:
         """An outcome pane as it stands after the records before `through`; a tombstone when it is gone."""

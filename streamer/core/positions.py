@@ -44,6 +44,7 @@ class Counters(msgspec.Struct, kw_only=True):
     folded_marginals: the same in tables of marginal columns, an event once per column. panes: closed, empty ones
     included. windows: reports, revisions included. audits, alerts, incidents, triggers: records, by state.
     outcomes: matches applied to outcome panes less those taken back by corrections; outcome_drops: those dropped.
+    noted: alarms of river's detectors, by name.
     """
 
     consumed: int = 0
@@ -62,6 +63,7 @@ class Counters(msgspec.Struct, kw_only=True):
     outcomes: int = 0
     outcome_drops: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(DROPS[:2], 0))
     outcome_reports: int = 0
+    noted: dict[str, int] = {}
 
 
 class MonitoringPosition(msgspec.Struct, kw_only=True):
