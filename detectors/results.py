@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -98,3 +99,32 @@ class ScopeResult:
     provisional: str = ""
     notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()
+
+    @classmethod
+    def of_incident(
+        cls,
+        *,
+        end: int,
+        pane_ms: int,
+        alarms: Iterable[Alarm] = (),
+        absorbed: Iterable[Absorbed] = (),
+        cleared: Iterable[Cleared] = (),
+        resolved: bool = False,
+    ) -> ScopeResult:
+        """What happened to the incident, dated to the pane that ends at `end`, without verdicts on features."""
+        start, nothing = end - pane_ms, np.zeros((0, 0))
+        return cls(
+            start=start,
+            end=end,
+            status=nothing.astype(np.int8),
+            value=nothing,
+            limit=nothing,
+            n=nothing.astype(np.int64),
+            effective_n=nothing,
+            visible_change=nothing,
+            visible_panes=nothing,
+            alarms=tuple(alarm._replace(pane=start) for alarm in alarms),
+            absorbed=tuple(one._replace(alarm=one.alarm._replace(pane=start)) for one in absorbed),
+            cleared=tuple(cleared),
+            resolved=resolved,
+        )

@@ -72,7 +72,7 @@ def line(text: object) -> Line:
         return Line(name=kind, for_ms=for_ms)
     view = None
     if len(rest) >= 2 and rest[-2] == "in":
-        view, rest = _view(rest[-1]), rest[:-2]
+        view, rest = view_of(rest[-1]), rest[:-2]
     if len(rest) > 1 or (rest and kind in _OF_THE_MODEL):
         wanted = kind if kind in _OF_THE_MODEL else f'{_GRAMMAR}, a feature with spaces in "quotes"'
         raise ValueError(f"must be {wanted}, and `for DURATION` where a policy says it")
@@ -80,12 +80,13 @@ def line(text: object) -> Line:
     return Line(leaf=Condition(kind=kind, feature=feature, view=view), for_ms=for_ms)
 
 
-def _view(text: str) -> View:
+def view_of(text: str) -> View:
+    """The view that `model`, `version=…` or COLUMN=VALUE names. ValueError says what would be right."""
     column, equals, value = text.strip('"').partition("=")
     if text == "model":
         return View()
     if not (column and equals and value):
-        raise ValueError(f"`in` must be followed by `model`, `version=…` or COLUMN=VALUE, got {text}")
+        raise ValueError(f"a view is `model`, `version=…` or COLUMN=VALUE, got {text}")
     return View(column, value)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from detectors.catalogue import STATISTICS
 from detectors.outcome_scopes import NAMES
 from detectors.references import Reference
+from detectors.reported import metrics_of, words
 from schemas.errors import ConfigurationError
-from schemas.layouts import Condition, View
+from schemas.layouts import Condition, Layout, View
 from streamer.complaints import nearest
 from streamer.config import Loaded
 from streamer.config_conditions import Group, Line, Place, condition_of, leaves
 from streamer.core.conditions import needs_drift
+from streamer.core.plans import outcome_table
 
 
 def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[View]) -> list[ConfigurationError]:
@@ -23,7 +25,7 @@ def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[Vi
     named, document = loaded.config.conditions, loaded.document
     features = [spec.name for spec in reference.specs]
     if model.outcomes is not None:
-        features += NAMES.values()
+        features += [*NAMES.values(), *(limit.metric for limit in model.outcomes.watch)]
     places: list[tuple[Place, Line | Group]] = []
     for i, policy in enumerate(model.retrain):
         place: Place = ("models", name, "retrain", i, "when")
@@ -62,6 +64,30 @@ def unwatchable(loaded: Loaded, name: str, reference: Reference) -> list[Configu
         if (limit.feature, limit.statistic) in seen:
             faults.append(loaded.fault(*where, message=f"{limit.statistic} of {limit.feature} is limited twice"))
         seen.add((limit.feature, limit.statistic))
+    return faults
+
+
+def unreported(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> list[ConfigurationError]:
+    """Limits on numbers that no report will have, or that are there twice."""
+    try:
+        table = outcome_table(reference, layout) if layout.reported else None
+    except ConfigurationError:
+        table = None  # said already
+    if table is None:
+        return []
+    faults: list[ConfigurationError] = []
+    metrics, seen = metrics_of(table.spec), set[str]()
+    for i, limit in enumerate(layout.reported):
+        where = ("models", name, "outcomes", "watch", i)
+        if limit.metric not in metrics:
+            message = f"is in no report of this {table.spec.kind} model{nearest(limit.metric, [*metrics])}"
+            faults.append(loaded.fault(*where, "metric", message=f"{message}; there are {', '.join(metrics)}"))
+        if limit.view not in layout.views:
+            tested = ", ".join(map(str, sorted(layout.views)))
+            faults.append(loaded.fault(*where, "view", message=f"{limit.view} is not tested; {tested} are"))
+        if words(limit) in seen:
+            faults.append(loaded.fault(*where, message=f"{words(limit)} stands twice"))
+        seen.add(words(limit))
     return faults
 
 

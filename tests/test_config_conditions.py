@@ -72,7 +72,7 @@ def test_a_name_stands_for_its_condition_wherever_it_is_used() -> None:
         ("retrain: {when: drift age debt}", "4: models.m.retrain.when: must be KIND [FEATURE] [in COLUMN=VALUE]"),
         ("retrain: {when: drift for ages}", "4: models.m.retrain.when: must be a duration such as 30s"),
         ("page_when: silence age", "4: models.m.page_when: must be silence"),
-        ("page_when: drift in FR", "4: models.m.page_when: `in` must be followed by"),
+        ("page_when: drift in FR", "4: models.m.page_when: a view is `model`"),
         ("page_when: {any: [drift], for: 5m}", "4: models.m.page_when.for: is not a key that is known here"),
         ("page_when: {any: [nobody]}", "4: models.m.page_when.any[0]: is no condition that is known"),
     ],

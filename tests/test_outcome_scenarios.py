@@ -17,7 +17,8 @@ from detectors.building import ReferenceBuilder
 from detectors.outcome_scopes import outcome_share
 from detectors.references import Reference
 from detectors.rows import Rows
-from schemas.layouts import Layout, View
+from schemas.alerts import AlertState, Reason
+from schemas.layouts import Layout, ReportLimit, View
 from schemas.verdicts import OutcomeReport
 from streamer.applying import control_of
 from streamer.core.records import PlainRecord
@@ -221,6 +222,28 @@ def test_a_label_pipeline_that_stops_is_a_finding_not_a_fine_model() -> None:
     assert all("labels of 0%" in report.findings[0] for report in after)
     assert {one.verdict.status.value for report in after for one in report.verdicts} == {"undecided"}
     assert replay.said.incidents == []
+
+
+def test_a_late_batch_withdraws_an_alert_on_a_reported_number() -> None:
+    """Negatives of three hours are held back, so the accuracy that is reported is of positives: an alert. The batch
+    that brings them withdraws it, with both numbers; charts never saw those panes without them.
+    """
+    learned = reference()
+    flow = stream(3, seed=26)
+    flow.came = flow.ts + 2 * HOUR
+    since = BEGIN + DAY
+    held = (flow.outcome == 0) & (flow.ts >= since) & (flow.ts < since + 3 * HOUR)
+    flow.came[held] = since + 5 * HOUR + STEP // 2
+    limit = ReportLimit(metric="accuracy", below=0.5, least=10, coverage=0.2)
+    replay = told(layout(learned, reported=(limit,)), learned, flow)
+    ours = [one for one in replay.said.alerts if since <= (one.evidence.onset or 0) < since + 3 * HOUR]
+    assert ours[0].reason is Reason.HARD_RULE
+    assert ours[-1].reason is Reason.WITHDRAWN
+    assert ours[-1].state is AlertState.RESOLVED
+    assert ours[-1].evidence.note.startswith("withdrawn: 0.")
+    assert {one.reason for one in ours[1:-1]} <= {Reason.AMENDED, Reason.RULE_MET_AGAIN}
+    assert {incident.state for incident in replay.said.incidents[-1:]} == {AlertState.RESOLVED}
+    assert {one.evidence.detector for one in replay.said.alerts} == {"reported"}
 
 
 def test_the_share_of_the_budget_is_two_for_each_kind() -> None:

@@ -6,6 +6,7 @@
 | firing    | alarm               | firing   | an audit record a day, with their count      |
 | firing    | cleared             | resolved | `below_clear_limit` or `rule_met_again`      |
 | firing    | layout changed      | resolved | `layout_changed`                             |
+| firing    | a report revised    | firing   | `amended`, or resolved, `withdrawn`          |
 | resolved  | alarm               | firing   | as from inactive; it is a new alert, new id  |
 
 An alert is one monitor and one kind of evidence: a hard rule and a chart on the same feature are two.
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from detectors.reported import DETECTOR as REPORTED
 from detectors.results import THE_MODEL, Alarm, Cleared, Look
 from schemas.alerts import Alert, AlertState, Evidence, Reason
 from streamer.core.outbox import content_hash, nine_digits
@@ -32,7 +34,8 @@ class Member(msgspec.Struct):
     """An alert of an incident. monitor: view and feature of its scope, by index; feature −1 is the model itself.
 
     starts_at, ends_at: ends of the windows in which it fired and resolved. repeats: alarms while it fired that no audit
-    record tells of yet; repeated_at: window end of the last that one did.
+    record tells of yet; repeated_at: window end of the last that one did. rests_on: what the reports say that it stands
+    on, the oldest first; amended: as in `Alert`.
     """
 
     id: str
@@ -44,6 +47,8 @@ class Member(msgspec.Struct):
     reason: Reason = Reason.ABOVE_LIMIT
     repeats: int = 0
     repeated_at: int | None = None
+    rests_on: list[Evidence] = []
+    amended: int = 0
 
     @property
     def firing(self) -> bool:
@@ -59,6 +64,19 @@ class Member(msgspec.Struct):
     def drift(self) -> bool:
         """A chart found it, not a hard rule: broken data is no reason to retrain."""
         return self.evidence.detector in CHARTS
+
+
+class Settled(msgspec.Struct):
+    """An alert on reported numbers that has resolved, but may yet turn out to have been wrong.
+
+    id, layout, reference: of its incident. limit: in words.
+    """
+
+    id: str
+    layout: str
+    reference: str
+    limit: str
+    member: Member
 
 
 def repeat(members: Sequence[Member], alarm: Alarm, *, window_end: int) -> int:
@@ -94,6 +112,7 @@ def fire(members: list[Member], alarm: Alarm, *, model: str, version: str, windo
         evidence=nine_digits(evidence),
         starts_at=window_end,
         reason=alarm.reason,
+        rests_on=[nine_digits(evidence)] if evidence.detector == REPORTED else [],
     )
     members.append(member)
     return member
@@ -145,6 +164,7 @@ def transition(member: Member, *, incident: str, model: str, layout: str, refere
         window_end=window_end,
         layout=layout,
         reference=reference,
+        amended=member.amended,
     )
 
 

@@ -11,7 +11,7 @@ from detectors.results import Alarm, ScopeResult
 from schemas.alerts import AlertState, Incident, Mark, Reason
 from schemas.layouts import Layout
 from schemas.triggers import Approval
-from streamer.core.alerting import Member, clear, clear_all, fire, look, ranked, repeat, transition
+from streamer.core.alerting import Member, Settled, clear, clear_all, fire, look, ranked, repeat, transition
 from streamer.core.conditions import holds, text
 from streamer.core.incidents import Episode, is_old, open_episode, publish
 from streamer.core.marking import spent, unheard
@@ -84,6 +84,21 @@ class Judge(msgspec.Struct):
         self._alerts(episode, clear_all(episode.members, reason, window_end=at), at=at)
         self._publish(episode, at=at, resolved=reason)
         self.model.episode = None
+
+    def moved(self, member: Member, *, at: int) -> None:
+        """A member of the open incident was amended, or has resolved by itself: it is told, with the incident."""
+        episode = self.model.episode
+        assert episode is not None
+        self._alerts(episode, [member], at=at)
+        if any(one.firing for one in episode.members):
+            self._publish(episode, at=at)
+            return
+        withdrawn = all(one.reason is Reason.WITHDRAWN for one in episode.members)
+        self.end(Reason.WITHDRAWN if withdrawn else Reason.ALL_MEMBERS_RESOLVED, at=at)
+
+    def withdraw(self, settled: Settled, *, at: int) -> None:
+        """An alert that has resolved was wrong: it is told; its incident is over, and stays as it was."""
+        self._alerts(settled, [settled.member], at=at)
 
     def review(self, *, at: int) -> None:
         """Decide pending triggers by approvals and by the time; hear what people say of incidents."""
@@ -160,7 +175,7 @@ class Judge(msgspec.Struct):
         self._alerts(episode, [member], at=window_end)
         return True
 
-    def _alerts(self, episode: Episode, members: Iterable[Member], *, at: int) -> None:
+    def _alerts(self, episode: Episode | Settled, members: Iterable[Member], *, at: int) -> None:
         for member in members:
             alert = transition(
                 member,

@@ -33,7 +33,10 @@ class Outbox:
 
     def alert(self, alert: Alert) -> None:
         """Publish a transition of an alert under its id."""
-        self._put("alerts", alert.id, alert, id=f"{alert.id}-{alert.state}", subject=alert.model, at=alert.window_end)
+        name = f"{alert.id}-{alert.state}" + (f"-{alert.amended}" if alert.amended else "")
+        if alert.reason is Reason.WITHDRAWN:
+            name = f"{alert.id}-withdrawn"
+        self._put("alerts", alert.id, alert, id=name, subject=alert.model, at=alert.window_end)
 
     def incident(self, incident: Incident) -> None:
         """Publish an incident under `model|version`."""

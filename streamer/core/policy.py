@@ -23,6 +23,7 @@ import msgspec
 from schemas.alerts import Reason
 from schemas.layouts import Layout, RetrainPolicy
 from schemas.triggers import Approval, RetrainTrigger, trigger_id
+from streamer.core.alerting import Settled
 from streamer.core.conditions import holds, text
 from streamer.core.incidents import Episode, drifting, is_old, shown
 
@@ -43,13 +44,17 @@ class Ledger(msgspec.Struct):
     """What must be remembered of a model beyond its incident.
 
     last: window end of the last trigger by policy; pending: undecided ones. marked: marks that have been audited,
-    incident → when it was marked. coverage: of the last outcome pane that matured, None before the first.
+    incident → when it was marked. coverage: of the last outcome pane that matured, None before the first. judged: start
+    of the newest outcome pane that a limit on reports was judged by, by its words.
+    settled: alerts on reports that have resolved and may still be withdrawn.
     """
 
     last: dict[str, int] = {}
     pending: list[RetrainTrigger] = []
     marked: dict[str, int] = {}
     coverage: float | None = None
+    judged: dict[str, int] = {}
+    settled: list[Settled] = []
 
 
 def decide(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from detectors.catalogue import STATISTICS
-from schemas.alerts import AlertState, Evidence, Incident
+from detectors.reported import DETECTOR as REPORTED
+from schemas.alerts import AlertState, Evidence, Incident, Reason
 from schemas.layouts import View
 
 #: Rows of a table; an annotation should fit on a phone.
@@ -145,7 +146,7 @@ def moved(evidence: Evidence) -> str:
     if evidence.detector in STATISTICS:
         limit = evidence.direction.partition(" above ")[2]
         return f"{evidence.detector.replace('_', ' ')} of {evidence.feature} is {amount(evidence)}, above {limit}"
-    text = _rule(evidence) or _drift(evidence)
+    text = _reported(evidence) or _rule(evidence) or _drift(evidence)
     text += f", {evidence.note}" if evidence.note else ""
     return text if evidence.view == View() else f"{text} ({evidence.view})"
 
@@ -181,7 +182,8 @@ def summary(incident: Incident) -> str:
     # A sentence with a comma in it needs one more.
     text = f"{name}: {words}{',' * (', ' in words)} since {minute(since)}"
     if incident.state is AlertState.RESOLVED and incident.resolved_at is not None:
-        return f"{text}; resolved at {minute(incident.resolved_at)}"
+        over = "withdrawn" if incident.reason is Reason.WITHDRAWN else "resolved"
+        return f"{text}; {over} at {minute(incident.resolved_at)}"
     text += gone_on(first)
     return f"{text}; {incident.open_alerts} alerts open" if incident.open_alerts > 1 else text
 
@@ -202,6 +204,23 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
     if len(evidence) > rows:
         text.append(f"and {len(evidence) - rows} more")
     return "\n".join(text)
+
+
+def _reported(evidence: Evidence) -> str:
+    """A number of a report that has passed its limit; nothing when it was something else.
+
+    >>> _reported(Evidence(feature="roc_auc", detector="reported", direction="roc_auc below 0.7", size=0.6812, unit="",
+    ...                    size_low=0.65, size_high=0.71, n=1204, after=0.93))
+    'roc auc was 0.681 (0.65 to 0.71), below 0.7, on 1,204 predictions, 93 % of the labels in'
+    """
+    if evidence.detector != REPORTED or evidence.size is None:
+        return ""
+    low, high = evidence.size_low, evidence.size_high
+    ends = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+    limit = evidence.direction.removeprefix(f"{evidence.feature} ")
+    text = f"{evidence.feature.replace('_', ' ')} was {evidence.size:.3g}{ends}, {limit}, on {evidence.n:,} predictions"
+    # Rounded down: not all labels are in while one lacks.
+    return text if evidence.after is None else f"{text}, {math.floor(100 * evidence.after)} % of the labels in"
 
 
 def _rule(evidence: Evidence) -> str:
