@@ -49,7 +49,7 @@ class Site:
         from confluent_kafka.admin import AdminClient, NewTopic
 
         name = topic or self.input
-        made = NewTopic(name, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
+        made = NewTopic(name, partitions, config={"message.timestamp.type": "LogAppendTime"})
         client = AdminClient({"bootstrap.servers": self.bootstrap})
         client.create_topics([made])[name].result(SECONDS)
 

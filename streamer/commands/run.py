@@ -69,7 +69,7 @@ async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
     """Apply the file where nothing is in force; refuse one that differs from what is."""
     await await_broker(settings)
     there = await control_of_topic(settings)
-    changes = await applied(loaded, settings, dry_run=bool(there.models))
+    changes = await applied(loaded, settings, dry_run=bool(there.models), timed=not there.models)
     if there.models and changes:
         listed = "\n".join(f"  {in_words(change)}" for change in changes)
         raise ConfigurationError(
@@ -119,4 +119,8 @@ async def _run(loaded: Loaded, settings: KafkaSettings) -> int:
     except TriplineError as error:
         log.error("%s: %s", type(error).__name__, error)
         return error.exit_code
+    except Exception as error:
+        # Crash only, as later: the supervisor starts it again.
+        log.error("unexpected", exc_info=error)
+        return _UNEXPECTED
     return await serve(lambda: worker_of(loaded, settings))

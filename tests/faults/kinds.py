@@ -104,9 +104,9 @@ def pause_broker(storm: Storm, chance: random.Random) -> None:
 
 def cut_the_line(storm: Storm, chance: random.Random) -> None:
     """Every connection to the broker is dropped, and new ones too, for a few seconds."""
-    storm.broker_line.set("cut")
+    storm.kafka.set("cut")
     time.sleep(chance.uniform(0.0, 4.0))
-    storm.broker_line.set("through")
+    storm.kafka.set("through")
 
 
 def lose_the_group(storm: Storm, chance: random.Random) -> None:

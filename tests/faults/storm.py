@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -17,16 +18,19 @@ from typing import Any
 
 import numpy as np
 import orjson
-from brokers import Alertmanager, Kafka, eventually, free_port
+from brokers import Alertmanager, eventually, free_port
 from confluent_kafka import Producer
 
 from streamer.commands.bench_topics import STREAM_MS, Site, build_references
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
 from streamer.generating import Applicants, Applications, Ints, Shift
+from tests.faults.clusters import Brokers
 from tests.faults.proxies import Proxy
 from tests.faults.watching import Watcher
 
+#: A worker that ends for another reason than a kill or trouble with the broker is a defect.
+EXPECTED_EXITS = frozenset({-9, 70, 73})
 MODELS = ("lending-north", "lending-south")
 PANE_MS = 60_000
 #: Event time runs this much faster than the clock.
@@ -35,7 +39,7 @@ SESSION_MS = 6_000
 
 CONFIGURATION = """\
 kafka:
-  bootstrap_servers: "{bootstrap}"
+  bootstrap_servers: {bootstrap}
   app: "{name}"
   topic_prefix: "{name}-"
   inputs: {{predictions: "{predictions}", features: null, outcomes: "{outcomes}"}}
@@ -68,35 +72,22 @@ _time.time_ns = lambda _now=_time.time_ns: _now() + _ahead * 1_000_000_000
 """
 
 
-class BehindProxy(Kafka):
-    """A broker that tells its clients to come through a proxy."""
-
-    def __init__(self, folder: Path, *, version: str) -> None:
-        super().__init__(folder, version=version, heap_mb=512)
-        self.front = free_port()
-
-    def _format(self) -> None:
-        super()._format()
-        properties = self.folder / "server.properties"
-        told = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}"
-        properties.write_text(properties.read_text().replace(told, told.replace(str(self.port), str(self.front))))
-
-
 class Storm:
     """Everything that runs. slots: workers that are always there; `extra` comes and goes."""
 
-    def __init__(self, folder: Path, *, version: str, slots: int = 2, partitions: int = 4, rate: int = 600) -> None:
+    def __init__(
+        self, folder: Path, *, version: str, slots: int = 2, partitions: int = 4, rate: int = 600, brokers: int = 1
+    ) -> None:
         self.folder, self.partitions, self.rate = folder, partitions, rate
-        self.kafka = BehindProxy(folder / "kafka", version=version)
-        self.kafka.start()
-        self.broker_line = Proxy(port=self.kafka.front, target=self.kafka.port)
+        self.kafka = Brokers(folder, version=version, brokers=brokers)
         self.alertmanager = Alertmanager(folder / "alertmanager")
         self.alertmanager.start()
         self.alert_line = Proxy(port=free_port(), target=self.alertmanager.port)
-        self.site = Site(bootstrap=f"127.0.0.1:{self.kafka.front}", folder=folder, name="storm")
+        self.site = Site(bootstrap=self.kafka.bootstrap, folder=folder, name="storm")
         self.slots = list(range(slots))
         self.tolerance = 0.1
         self.exits: list[tuple[int, int]] = []
+        self.last_words: list[str] = []
         self.ahead: set[int] = set()
         self.held_back: set[int] = set()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -115,6 +106,7 @@ class Storm:
         self.configure()
         self.site.command("topics", "create", "-c", str(self.file(0)))
         self.site.command("apply", "-c", str(self.file(0)))
+        self.kafka.topic = f"{self.site.name}-profiles"
         self.watcher = Watcher(self.site.bootstrap, f"{self.site.name}-profiles")
         for slot in self.slots:
             self.spawn(slot)
@@ -135,9 +127,8 @@ class Storm:
         if hasattr(self, "watcher"):
             self.watcher.close()
         self.alert_line.close()
-        self.broker_line.close()
         self.alertmanager.stop()
-        self.kafka.kill()
+        self.kafka.close()
 
     def file(self, slot: int) -> Path:
         """Configuration of a slot."""
@@ -147,7 +138,7 @@ class Storm:
         """Write the configuration files, with the tolerance as it is now."""
         for slot, port in self._ports.items():
             text = CONFIGURATION.format(
-                bootstrap=self.site.bootstrap, name=self.site.name, predictions=self.site.input, port=port,
+                bootstrap=self.site.bootstrap.split(","), name=self.site.name, predictions=self.site.input, port=port,
                 outcomes=self.site.outcomes, alertmanager=f"http://127.0.0.1:{self.alert_line.port}",
             )  # fmt: skip
             models = (MODEL.format(model=model, tolerance=self.tolerance) for model in MODELS)
@@ -196,6 +187,19 @@ class Storm:
         self._fed.set()
         self._threads[1].join(60)
 
+    def leave(self) -> list[int]:
+        """SIGTERM to every worker: their exit codes. Nothing is said or counted after it."""
+        return [self.end(slot, signal.SIGTERM, respawn=False) for slot in self.slots]
+
+    def _note(self, slot: int, code: int) -> None:
+        """How a worker ended; one whose file an operator is just putting in force refuses it, and comes again."""
+        words = self.tail(slot)
+        if code == 2 and "differs from what is in force" in words[-1_000:]:
+            return
+        self.exits.append((slot, code))
+        if code not in EXPECTED_EXITS:
+            self.last_words.append(f"slot {slot} ended with {code}:\n{words}")
+
     def _supervise(self) -> None:
         backoff: dict[int, float] = {}
         while not self._over.wait(0.05):
@@ -203,7 +207,7 @@ class Storm:
                 for slot, child in list(self._children.items()):
                     if child.poll() is None or slot in self.held_back:
                         continue
-                    self.exits.append((slot, child.returncode))
+                    self._note(slot, child.returncode)
                     wait = backoff.get(slot, 0.0)
                     backoff[slot] = 0.0 if wait > 1.0 else wait + 0.2
                     time.sleep(wait)
