@@ -39,7 +39,7 @@ faults: .venv/.dev parts ## a storm of 200 faults over real parts, under an hour
 bench: .venv/.dev parts ## throughput of a whole worker over real Kafka; ARGS=--quick
 	@$(BIN)/tripline bench throughput $(ARGS)
 
-peers: .venv-peers/requirements.txt ## the competitors of `tripline bench detect`, in an environment of their own
+peers: .venv-peers/requirements.txt .venv-naive/naive.txt ## the competitors of the detectors' benchmarks, in environments of their own
 
 story: .venv/.demo ## one scenario as a timeline: make story FILE=tests/scenarios/NAME.yaml
 	@$(BIN)/tripline story $(or $(FILE),$(error FILE=tests/scenarios/NAME.yaml, one of: $(wildcard tests/scenarios/*.yaml))) $(ARGS)
@@ -64,9 +64,11 @@ requirements: ## pin anew what pyproject.toml asks for (needs uv); no addresses 
 	@uv export -q --frozen --no-emit-project --no-header --no-annotate --all-groups > requirements/dev.txt
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		loadtest/peers/requirements.in -o loadtest/peers/requirements.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		loadtest/peers/naive.in -o loadtest/peers/naive.txt
 
 clean: ## remove what make made (not .parts)
-	@rm -rf .venv .venv-wheel .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-wheel .venv-peers .venv-naive dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -89,7 +91,13 @@ clean: ## remove what make made (not .parts)
 .venv-peers/requirements.txt: loadtest/peers/requirements.txt
 	@echo "installing into .venv-peers"
 	@$(PYTHON) -m venv .venv-peers
-	@.venv-peers/bin/python $(PIP) --require-hashes -r $<
+	@.venv-peers/bin/python $(PIP) --no-deps --require-hashes -r $<
+	@cp $< $@
+
+.venv-naive/naive.txt: loadtest/peers/naive.txt
+	@echo "installing into .venv-naive"
+	@$(PYTHON) -m venv .venv-naive
+	@.venv-naive/bin/python $(PIP) --no-deps --require-hashes -r $<
 	@cp $< $@
 
 .venv-wheel/.dev: requirements/dev.txt

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -27,7 +28,20 @@ from schemas.errors import ConfigurationError
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 FOLDER = Path(__file__).parents[1] / "peers"
-REQUIREMENTS = FOLDER / "requirements.txt"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment of its own: folder, its pins, and what runs there."""
+
+    folder: str
+    pins: Path
+    serve: str
+
+
+DETECTORS = Environment(".venv-peers", FOLDER / "requirements.txt", "serve.py")
+#: Evidently and NannyML pin other versions than the detectors do.
+NAIVE = Environment(".venv-naive", FOLDER / "naive.txt", "verdicts.py")
 
 
 class PeerError(RuntimeError):
@@ -37,14 +51,14 @@ class PeerError(RuntimeError):
 class Peers:
     """A running environment, or, with `why`, none. Jobs run one by one, beside the caller; answers are futures."""
 
-    def __init__(self, python: Path | None, why: str = "") -> None:
+    def __init__(self, python: Path | None, why: str = "", *, serve: str = DETECTORS.serve) -> None:
         self.why = why
         self._process: subprocess.Popen[str] | None = None
         self._turns = ThreadPoolExecutor(1)
         self._folder = tempfile.TemporaryDirectory(prefix="tripline-peers-")
         self._files = 0
         if python is not None:
-            command = [str(python), "-E", "-s", str(FOLDER / "serve.py")]
+            command = [str(python), "-E", "-s", str(FOLDER / serve)]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
@@ -100,8 +114,10 @@ class Peers:
         return found
 
 
-def open_peers(path: Path | None, *, root: Path, say: Callable[[str], None]) -> Peers:
-    """The environment at `path` (a folder of a venv, or its python), by default `.venv-peers`, made where it lacks.
+def open_peers(
+    path: Path | None, *, root: Path, say: Callable[[str], None], environment: Environment = DETECTORS
+) -> Peers:
+    """The environment at `path` (a folder of a venv, or its python), by default its own, made where it lacks.
 
     `ConfigurationError` when `path` is given and is none; what cannot be made is not an error, but peers with a `why`.
     """
@@ -109,23 +125,25 @@ def open_peers(path: Path | None, *, root: Path, say: Callable[[str], None]) -> 
         python = path if path.is_file() else _python(path)
         if not python.is_file():
             raise ConfigurationError(f"--peers: there is no Python at {path}; `make peers` makes an environment")
-        return Peers(python)
-    folder = root / ".venv-peers"
-    stamp = folder / "requirements.txt"
-    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == REQUIREMENTS.read_text(encoding="utf-8")):
-        say("installing the competitors into .venv-peers (once; `--peers PATH` names another environment)")
+        return Peers(python, serve=environment.serve)
+    folder, pins = root / environment.folder, environment.pins.read_text(encoding="utf-8")
+    stamp = folder / environment.pins.name
+    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == pins):
+        say(f"installing the competitors into {environment.folder} (once; `make peers` does it too)")
         try:
-            _make(folder)
+            _make(folder, environment.pins)
         except (subprocess.CalledProcessError, OSError) as error:
             output = getattr(error, "stderr", None) or str(error)
             last = output.strip().splitlines()[-1][:160] if output.strip() else str(error)
             return Peers(None, f"no environment for it: {last}")
-        stamp.write_text(REQUIREMENTS.read_text(encoding="utf-8"), encoding="utf-8")
-    return Peers(_python(folder))
+        stamp.write_text(pins, encoding="utf-8")
+    return Peers(_python(folder), serve=environment.serve)
 
 
-def _make(folder: Path) -> None:
-    pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", str(REQUIREMENTS)]
+def _make(folder: Path, pins: Path) -> None:
+    # The pins are whole, so nothing is resolved: older pips stumble over pins of packages with extras.
+    pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    pip += ["-r", str(pins)]
     for command in ([sys.executable, "-m", "venv", str(folder)], [str(_python(folder)), *pip]):
         subprocess.run(command, check=True, capture_output=True, text=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from loadtest.detect import match, matched
-from loadtest.detect.peers import REQUIREMENTS, PeerError, Peers, knob_for, open_peers
+from loadtest.detect.peers import DETECTORS, NAIVE, Environment, PeerError, Peers, knob_for, open_peers
 from loadtest.detect.run_length import Rate
 from loadtest.peers.contestants import PEERS, Correct, Peer, Upward, by_name
 from schemas.errors import ConfigurationError
@@ -117,9 +117,14 @@ def test_settings_are_settled_with_170_alarms_within_15_per_cent() -> None:
     assert [one for one in settled if one[1] < 120 or not 1 / 1.16 < one[2] < 1.16] == []
 
 
-def test_pins_have_hashes_and_no_addresses() -> None:
-    text = REQUIREMENTS.read_text(encoding="utf-8")
-    assert "http" not in text
-    assert re.findall(r"^(river|frouros)==", text, re.MULTILINE) == ["frouros", "river"]
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [(DETECTORS, ["frouros", "river"]), (NAIVE, ["evidently", "nannyml"])],
+    ids=lambda one: getattr(one, "folder", ""),
+)
+def test_pins_have_hashes_and_no_addresses(environment: Environment, named: list[str]) -> None:
+    text = environment.pins.read_text(encoding="utf-8")
+    assert "://" not in text
+    assert re.findall(rf"^({'|'.join(named)})==", text, re.MULTILINE) == named
     pins = [part for part in re.split(r"\n(?=\S)", text.strip()) if "==" in part]
     assert [part for part in pins if "--hash=sha256:" not in part] == []
