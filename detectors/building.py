@@ -19,14 +19,17 @@ import numpy.typing as npt
 from detectors.batches import BATCH_MS, LEAST_BATCHES, BatchClock
 from detectors.bins import FeatureSpec
 from detectors.counting import Counts
+from detectors.derived import Derivation
+from detectors.derived_specs import ALL, derived_specs
 from detectors.horizon import Horizon
+from detectors.joint_sample import JointSample
 from detectors.learning import Spans, learn, learn_timeless, merged
 from detectors.outcome_learning import OutcomeCounts, spec_for
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import DAY, local_ms
 from detectors.served import SERVED, STATUS_LEVELS, served_rows
-from detectors.survey import Levels, Survey
+from detectors.survey import Levels, Survey, hashes_of
 from schemas.layouts import Layout, View
 
 VIEWS, VIEW_ROWS_A_DAY = 64, 1000
@@ -45,6 +48,7 @@ class ReferenceBuilder:
     by its name. maturity_ms: outcomes that came later (column `outcome_ts`) are not counted; 0: all are. batch_gap_ms:
     rows further apart are of two batches, and a pane is a batch (`batches`); 0: a pane is a slice of time.
     served: columns that say how a prediction was served (`detectors.served`); others of those names are features.
+    derived: numeric features that `detectors.derived` makes further ones of; `ALL`: of all of them, up to 20.
 
     >>> rows = Rows(ts=np.arange(2000) * 600_000, columns={"x": np.arange(2000) % 50 * 1.0})
     >>> builder = ReferenceBuilder("m", "features")
@@ -68,6 +72,7 @@ class ReferenceBuilder:
         maturity_ms: int = 0,
         batch_gap_ms: int = 0,
         served: Sequence[str] = (),
+        derived: Sequence[str] = (),
     ) -> None:
         strange = [name for name in served if name not in SERVED or kind != "predictions"]
         if strange:
@@ -82,6 +87,9 @@ class ReferenceBuilder:
         self._clocks = BatchClock(batch_gap_ms), BatchClock(batch_gap_ms)
         self._excluded: Spans = merged(tuple((int(begin), int(end)) for begin, end in exclude))
         self._served = tuple(name for name in SERVED if name in served)
+        self._derived = tuple(dict.fromkeys(derived))
+        self._joint = JointSample(None if self._derived == ALL else self._derived) if self._derived else None
+        self._derivation: Derivation | None = None
         self._outputs = {**OUTPUTS, **{name: SERVED[name] for name in self._served}} if kind == "predictions" else {}
         self._survey = Survey(self._outputs)
         self._seen = self._untimed = 0
@@ -120,6 +128,9 @@ class ReferenceBuilder:
             self._horizon.add(timed)
         columns = {name: column for name, column in rows.columns.items() if self._is_feature(name)}
         self._survey.add(Rows(ts=rows.ts, columns=columns), numbers=numbers)
+        if self._joint is not None:
+            features = {name: column for name, column in columns.items() if name not in self._outputs}
+            self._joint.add(features, hashes_of(numbers))
         outcomes = rows.columns.get(OUTCOME) if self._kind == "predictions" else None
         if outcomes is not None:
             self._has_outcomes = True
@@ -143,6 +154,9 @@ class ReferenceBuilder:
                 self._strays += int(strays.sum())
                 kept &= (piece.ts != NO_TIME) & ~strays
             piece = piece if kept.all() else piece.take(kept)
+            if self._derivation is not None:
+                more = self._derivation.of_columns(piece.columns, len(piece))
+                piece = replace(piece, columns={**piece.columns, **more})
             counts.count(piece)
             if self._outcomes is not None:
                 self._outcomes.count(piece)
@@ -199,6 +213,7 @@ class ReferenceBuilder:
                 outcomes=counts.outcomes(),
                 batches=self._clocks[0].batches() if self._batch_gap_ms else None,
                 served=tuple(name for name in self._served if name in {spec.name for spec in counts.specs}),
+                derived=self._derivation,
                 labels=None if self._outcomes is None else self._outcomes.finish(),
             )
         )
@@ -255,6 +270,11 @@ class ReferenceBuilder:
                 spec, remarks = msgspec.structs.replace(spec, levels=STATUS_LEVELS), []
             specs.append(spec)
             findings += remarks
+        if self._joint is not None:
+            self._derivation, more, remarks = derived_specs(self._derived, specs, self._outputs, self._joint)
+            specs += more
+            findings += remarks
+            self._joint = None
         if self._horizon.rows:
             self._horizon.close()
             self._first, self._last = self._horizon.low, self._horizon.high

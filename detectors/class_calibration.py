@@ -76,7 +76,7 @@ def class_calibration(table: OutcomeTable, counts: Ints) -> list[ClassCalibratio
     >>> rows = JoinedRows.of(score=np.array([0.8, 0.8, 0.6]), label=np.array([0, 0, 2]), outcome=np.array([0, 1, 2]))
     >>> counts = tabulate_outcomes(table, rows, np.zeros(3, np.int64), 1)[0]
     >>> [(one.of, one.kind, one.n, one.score, one.frequency.value) for one in class_calibration(table, counts)]
-    [('a', 'predicted', 2, 0.800000011, 0.5), ('c', 'predicted', 1, 0.600000023, 1.0)]
+    [('a', 'predicted', 2, 0.800000012, 0.5), ('c', 'predicted', 1, 0.600000024, 1.0)]
     """
     kinds: tuple[tuple[Literal["predicted", "one_vs_rest"], slice], ...] = (
         ("predicted", table.by_label),

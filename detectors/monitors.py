@@ -84,7 +84,15 @@ def learn(reference: Reference, layout: Layout, taught: Own | None = None) -> Mo
         learned=tuple(learned),
         specs=tuple(specs),
         counts=tuple(counts),
-        rules=_share_rules(learned, specs, counts, deffs, layout=layout, zero=len(layout.views) * width),
+        rules=_share_rules(
+            learned,
+            specs,
+            counts,
+            deffs,
+            layout=layout,
+            zero=len(layout.views) * width,
+            derived=frozenset(() if reference.derived is None else reference.derived.names),
+        ),
         notes=tuple(notes),
         typical_n=a_day,
         typical_panes=np.minimum(per_day / layout.pane_ms, np.maximum(a_day, 1.0)),
@@ -201,6 +209,7 @@ def _share_rules(
     *,
     layout: Layout,
     zero: int,
+    derived: frozenset[str],
 ) -> ShareRules:
     size, features = len(learned), len(layout.monitored)
     parts = np.full((2, 2, size), zero, dtype=np.int64)  # (column, rule, monitor)
@@ -223,7 +232,8 @@ def _share_rules(
             share = (seen / clustered + 8.0) / (total / clustered + 8.0)
             need[rule, m] = max(LEAST_EVENTS, clusters_needed(share) * clustered)
             enough = min(total, one.n) >= LEAST_EVENTS * clustered
-            judged[rule, m] = rare <= REFERENCE_SHARE * total and enough
+            # What is derived is missing, or far out, with what it is made of: one dead column is one finding.
+            judged[rule, m] = rare <= REFERENCE_SHARE * total and enough and spec.name not in derived
     return ShareRules(parts=parts, need=need, judged=judged, model=np.arange(size) % max(features, 1))
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from detectors.batches import Batches
 from detectors.bins import FeatureSpec
+from detectors.derived import MATRIX_BITS, SCORE_BITS, Derivation
 from detectors.directions import STEP_BITS, Directions
 from detectors.outcome_references import OutcomeDocument, OutcomeReference
 from detectors.outcome_references import content as outcome_content
@@ -50,7 +51,7 @@ __all__ = [
 #: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
 REFERENCE_FORMAT = 3
 #: Optional parts of the document, absent where there is nothing, by the format that brought them.
-_PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3}
+_PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3, "derived": 3}
 HOURS = 168
 _LARGEST_ARRAY = 1 << 28
 
@@ -119,6 +120,7 @@ class Reference:
     batches: how it was cut, when a pane is a batch; start and end are then on the batches' own clock.
     labels: losses and calibration of the reference's outcomes, when it had any.
     served: which of `specs` say how a prediction was served (`detectors.served`), and are no features of events.
+    derived: how those of `specs` are made that are derived from others, the last of them.
     """
 
     model: str
@@ -139,6 +141,7 @@ class Reference:
     batches: Batches | None = None
     labels: OutcomeReference | None = None
     served: tuple[str, ...] = ()
+    derived: Derivation | None = None
     id: str = ""
 
     @cached_property
@@ -214,6 +217,12 @@ def _content(reference: Reference) -> dict[str, Any]:
         parts["labels"] = outcome_content(reference.labels, _pack)
     if reference.served:
         parts["served"] = list(reference.served)
+    if reference.derived is not None:
+        parts["derived"] = {
+            "inputs": [spec.name for spec in reference.derived.inputs],
+            "scores": _pack(reference.derived.scores, SCORE_BITS),
+            "precision": _pack(reference.derived.precision, MATRIX_BITS),
+        }
     return {
         **parts,
         "model": reference.model,
@@ -285,6 +294,12 @@ class _ViewDocument(msgspec.Struct, forbid_unknown_fields=True):
     features: dict[str, _FeatureDocument]
 
 
+class _DerivedDocument(msgspec.Struct, forbid_unknown_fields=True):
+    inputs: tuple[str, ...]
+    scores: dict[str, Any]
+    precision: dict[str, Any]
+
+
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     kind: str
@@ -304,6 +319,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     batches: Batches | None = None
     labels: OutcomeDocument | None = None
     served: tuple[str, ...] = ()
+    derived: _DerivedDocument | None = None
 
 
 def _reference(content: dict[str, Any], reference_id: str) -> Reference:
@@ -353,8 +369,25 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         batches=document.batches,
         labels=None if document.labels is None else outcome_loaded(document.labels, _unpack),
         served=document.served,
+        derived=None if document.derived is None else _derivation(document.derived, specs),
         id=reference_id,
     )
+
+
+def _derivation(document: _DerivedDocument, specs: dict[str, FeatureSpec]) -> Derivation:
+    strange = [name for name in document.inputs if name not in specs or specs[name].kind != "numeric"]
+    if strange or not document.inputs:
+        raise ReferenceFileError(f"derived.inputs: {strange[:1]} are no numeric features in `specs`")
+    inputs, d = tuple(specs[name] for name in document.inputs), len(document.inputs)
+    width = max(spec.width for spec in inputs)
+    found = Derivation(
+        inputs=inputs,
+        scores=_unpack(document.scores, (d, width), SCORE_BITS, "derived.scores"),
+        precision=_unpack(document.precision, (d, d), MATRIX_BITS, "derived.precision"),
+    )
+    if not set(found.names) <= specs.keys() or not (np.diag(found.precision) > 0).all():
+        raise ReferenceFileError("derived: not what `specs` are made of")
+    return found
 
 
 def _feature(document: _FeatureDocument, width: int, place: str) -> FeatureReference:

@@ -97,7 +97,7 @@ class Survey:
             start = self.rows if first_row is None else first_row
             numbers = np.arange(start, start + len(rows), dtype=np.int64)
         self.rows += len(rows)
-        hashes = _hashes(numbers)
+        hashes = hashes_of(numbers)
         for name, column in rows.columns.items():
             self.order.setdefault(name)
             if self._is_numeric(name, column):
@@ -200,7 +200,7 @@ def fixed_point_of(largest: float) -> tuple[float, int]:
     return clip, int(np.clip(40 - exponent, -1000, 1000))
 
 
-def _hashes(numbers: Ints) -> Hashes:
+def hashes_of(numbers: Ints) -> Hashes:
     """Splitmix64 of row numbers: a fixed shuffle."""
     x = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

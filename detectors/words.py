@@ -46,6 +46,9 @@ def words(reference: Reference) -> list[str]:
     whole = reference.views.get(View())
     if whole is not None:
         lines += [f"{spec.name}: {describe(spec, whole.features[spec.name])}" for spec in reference.specs]
+    if reference.derived is not None:
+        made_of = ", ".join(spec.name for spec in reference.derived.inputs)
+        lines.append(f"mahalanobis and residual(…) are made of {made_of}: they show when these lose their connection")
     others = [f"{view} ({of_view.n:,} rows)" for view, of_view in sorted(reference.views.items()) if view != View()]
     if others:
         lines.append("views with a reference of their own: " + ", ".join(others))

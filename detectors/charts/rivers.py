@@ -101,7 +101,7 @@ def update(others: Sequence[OtherDetector], state: Riverside, *, n: int, k: int)
     ...     state, found = update(others, state, n=100, k=errors)
     ...     noted += found
     >>> [(one.detector, one.panes, round(one.before, 2), one.now) for one in noted]
-    [('adwin', 5, 0.1, 0.3)]
+    [('adwin', 6, 0.14, 0.31)]
     """
     if n <= 0:
         return state, ()

@@ -257,6 +257,7 @@ def reference_build(
     positive: Annotated[str, typer.Option(metavar="CLASS", help="The positive of two classes of `outcome`.")] = "",
     maturity: Annotated[str, typer.Option(metavar="DURATION", help="Leave out outcomes that came later.")] = "",
     batch_gap: Annotated[str, typer.Option(metavar="DURATION", help="Cut into batches this far apart.")] = "",
+    derived: Annotated[str, typer.Option(metavar="NAMES", help="Watch how these numbers go together; or all.")] = "",
     config: Config = DEFAULT, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Learn a reference from history; says in words what it learned, what it would have paged, what looks wrong."""
@@ -266,7 +267,8 @@ def reference_build(
         data, model=model, output=output, map=map, features=features, segments=segments, categorical=categorical,
         timezone=timezone, rows=rows, every=every, start=start, header=header, exclude=exclude or [],
         from_topic=from_topic, last=last, batch_gap=batch_gap, pane=pane, tolerance=tolerance,
-        false_alarms=false_alarms, strict=strict, positive=positive, maturity=maturity, config=config, as_json=as_json,
+        false_alarms=false_alarms, strict=strict, positive=positive, maturity=maturity, derived=derived, config=config,
+        as_json=as_json,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def backtest(
     reading = reading_of(
         reading_from(configured), map=map, features=features, rows=rows, every=every, start=start, header=header
     )
-    known = [spec.name for spec in learned.specs]
+    known = [spec.name for spec in learned.specs if spec.name not in derived_of(learned)]
     if json is not None and str(json) != "-":
         folder_for(json)
     table = Table(
@@ -75,6 +75,11 @@ def backtest(
         write(json, text + "\n")
     tell(found, pane=layout.pane_ms)
     tell_performance(found.performance)
+
+
+def derived_of(learned: Reference) -> tuple[str, ...]:
+    """Features that no table has: they are made of its others."""
+    return () if learned.derived is None else learned.derived.names
 
 
 def reading_from(model: Model) -> Reading:

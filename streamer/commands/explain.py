@@ -12,7 +12,7 @@ from schemas.layouts import View
 from streamer import spans
 from streamer.applying import targets
 from streamer.backtesting import kinds_of
-from streamer.commands.backtest import _only, _reference, reading_from
+from streamer.commands.backtest import _only, _reference, derived_of, reading_from
 from streamer.config import load
 from streamer.explaining import Bet, Explanation
 from streamer.explaining import explain as explained
@@ -51,7 +51,7 @@ def explain(
     reading = reading_of(
         reading_from(loaded.config.models[model]), map=map, rows=rows, every=every, start=start, header=header
     )
-    known = [spec.name for spec in learned.specs]
+    known = [spec.name for spec in learned.specs if spec.name not in derived_of(learned)]
     table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model)
     column, _, value = view.partition("=")
     found = explained(

@@ -49,6 +49,7 @@ def build(
     positive: str = "",
     maturity: str = "",
     batch_gap: str = "",
+    derived: str = "",
     config: Path = Path("tripline.yaml"),
     as_json: bool = False,
 ) -> None:
@@ -82,6 +83,7 @@ def build(
             positive=positive,
             maturity_ms=waited,
             batch_gap_ms=gap,
+            derived=tuple(name for name in (one.strip() for one in derived.split(",")) if name),
         )
     write(output, dumps(reference))
     _say(reference, output, as_json=as_json, notes=table.tally.notes(words=False))
@@ -110,11 +112,12 @@ def learn(
     positive: str = "",
     maturity_ms: int = 0,
     batch_gap_ms: int = 0,
+    derived: Sequence[str] = (),
 ) -> Reference:
     """The reference of a table, read twice. A zone that is not known is an error, before anything is read.
 
     replayed_under: pane, tolerance, strictness and budget of the replay through its own monitors; None: there is none.
-    positive, maturity_ms, batch_gap_ms: as in `ReferenceBuilder`.
+    positive, maturity_ms, batch_gap_ms, derived: as in `ReferenceBuilder`.
     """
     try:
         builder = ReferenceBuilder(
@@ -127,6 +130,7 @@ def learn(
             maturity_ms=maturity_ms,
             batch_gap_ms=batch_gap_ms,
             served=table.served if (kind or table.kind) == "predictions" else (),
+            derived=derived,
         )
     except (ValueError, KeyError) as error:
         raise TriplineError(f"--timezone {timezone}: {error}") from error

@@ -155,6 +155,8 @@ class StructValues:
         odd: list[Odd] = []
         numeric = np.empty((len(plan.numeric), rows.size))  # (Fn, n): a feature's values side by side
         for j, name in enumerate(plan.numeric):
+            if name in plan.derived:
+                continue
             if name in plan.outputs:
                 numeric[j] = self._output(name)[rows]
             elif shape.sketch.features[name] == "number":
@@ -172,6 +174,7 @@ class StructValues:
                 column = slots[shape.slots[name]]
                 column = column if shape.sketch.features[name] == "text" else as_text(column)
             codes[k] = level_codes(plan, k, column, odd)
+        derive(plan, numeric)
         self._strangers(shape, plan, slots, odd)
         self._noted(rows, odd)
         return Features(numeric.T, codes.T, odd)
@@ -312,6 +315,7 @@ class TableValues:
                 numeric[j] = column if column.dtype.kind in "fiu" else _numbers(column.tolist(), name, odd)
             if name in plan.served:
                 numeric[j] = _only_finite(numeric[j])
+        derive(plan, numeric)
         codes = np.empty((len(plan.categorical), rows.size), dtype=np.int32)
         for k, name in enumerate(plan.categorical):
             column = columns.get(name)
@@ -359,6 +363,13 @@ class TableValues:
             outcome=None if self.outcome is None else truth_of(self.outcome[rows].tolist()),
             outcome_ts=None if self.outcome_ts is None else self.outcome_ts[rows],
         )
+
+
+def derive(plan: Plan, numeric: Floats) -> None:
+    """Fill in the features that are made of others; numeric (Fn, n) in the order of `Plan.numeric`."""
+    if plan.derivation is not None:
+        inputs, places = plan.derived_places
+        numeric[places] = plan.derivation.values(numeric[inputs])
 
 
 def truth_of(column: Column) -> Truth:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.bins import Binner, FeatureSpec
+from detectors.derived import Derivation
 from detectors.outcomes import OutcomeTable, outcome_spec
 from detectors.profiles import Table
 from detectors.references import Reference
@@ -34,7 +35,8 @@ _WORDS = frozenset({"true", "false"})
 class Plan:
     """How rows of one layout are counted. outcomes: how theirs are; None where they are not joined.
 
-    served: features that say how a prediction was served, `detectors.served`.
+    served: features that say how a prediction was served, `detectors.served`. derivation: how those are made that are
+    derived from others.
     """
 
     layout: Layout
@@ -43,6 +45,7 @@ class Plan:
     binner: Binner
     outcomes: OutcomeTable | None = None
     served: frozenset[str] = frozenset()
+    derivation: Derivation | None = None
 
     @cached_property
     def numeric(self) -> tuple[str, ...]:
@@ -58,7 +61,20 @@ class Plan:
     def outputs(self) -> frozenset[str]:
         """Features that are outputs of the prediction, not entries of `features`."""
         names = (*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS) if self.layout.kind == "predictions" else ()
-        return frozenset(names) & {spec.name for spec in self.table.specs} | self.served
+        return frozenset(names) & {spec.name for spec in self.table.specs} | self.served | self.derived
+
+    @cached_property
+    def derived(self) -> frozenset[str]:
+        """Features that are made of others."""
+        return frozenset(() if self.derivation is None else self.derivation.names)
+
+    @cached_property
+    def derived_places(self) -> tuple[Ints, Ints]:
+        """Places among the numeric features: of what derived ones are made of, and of these."""
+        assert self.derivation is not None
+        place = {name: at for at, name in enumerate(self.numeric)}
+        inputs = [place[spec.name] for spec in self.derivation.inputs]
+        return np.array(inputs), np.array([place[name] for name in self.derivation.names])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,6 +215,7 @@ def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPla
                 binner=binner,
                 outcomes=outcomes,
                 served=frozenset(reference.served if layout.kind == "predictions" else ()),
+                derivation=reference.derived,
             )
         )
     return ModelPlan(model=model, plans=tuple(plans), waiting=tuple(waiting), sketch=_sketch(plans, layouts))
