@@ -1,6 +1,7 @@
 """All parts of the benchmark together, as JSON and as a Markdown table.
 
-`python -m loadtest.detect.report FILE.json [FILE.json ...]` prints the table of one run, or of several with `--only`.
+`python -m loadtest.detect.report FILE.json [FILE.json ...]` prints the table of one run, of several with `--only`, or
+of several seeds side by side.
 """
 
 from __future__ import annotations
@@ -197,32 +198,61 @@ def verdicts(bars: list[Row]) -> list[str]:
     return out
 
 
-def markdown(*runs: dict[str, Any]) -> str:
-    """One run as Markdown, or several that had `--only`: bars first, then rows by group, and costs."""
+def markdown(*runs: dict[str, Any], notes: Iterable[str] = ()) -> str:
+    """One run as Markdown, or several: of one seed with `--only`, or of several seeds, then side by side.
+
+    Bars first, then rows by group, and costs. notes: what must be known of the runs, a line each.
+    """
     out = ["# Detection, measured", ""]
     for found in runs:
         only = "" if set(found["groups"]) == set(GROUPS) else f" --only {','.join(found['groups'])}"
         command = f"tripline bench detect{' --quick' if found['quick'] else ''} --seed {found['seed']}{only}"
         machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items() if name != "cores")
-        out += [f"`{command}`: {found['seconds']:.0f} s, {found['machine']['cores']} cores, {machine}.", ""]
-    bars = [bar for found in runs for bar in found["bars"]]
-    met = sum(bar["met"] for bar in bars)
-    out += [f"## Bars: {met} of {len(bars)} met", ""]
-    out += _table(("bar", "value", "limit", "met", "measured"), [_judged(bar) for bar in bars])
+        spent, kept = f"{found['seconds']:.0f} s", found.get("kept") or {}
+        if kept:
+            spent = f"{kept['seconds']:.0f} s in {kept['pieces']} pieces"
+        out += [f"`{command}`: {spent}, {found['machine']['cores']} cores, {machine}.", ""]
+    out += [line for note in notes for line in (note, "")]
+    seeds = list(dict.fromkeys(found["seed"] for found in runs))
+    bars = [(found["seed"], bar) for found in runs for bar in found["bars"]]
+    counts = [(sum(bar["met"] for of, bar in bars if of == seed), seed) for seed in seeds]
+    if len(seeds) == 1:
+        out += [f"## Bars: {counts[0][0]} of {len(bars)} met", ""]
+        out += _table(("bar", "value", "limit", "met", "measured"), [_judged(bar) for _, bar in bars])
+    else:
+        said = ", ".join(f"{met} of {sum(of == seed for of, _ in bars)} with seed {seed}" for met, seed in counts)
+        out += [f"## Bars met: {said}", ""]
+        named = dict.fromkeys(bar["bar"] for _, bar in bars)
+        rows = [_side_by_side(name, [(of, bar) for of, bar in bars if bar["bar"] == name], seeds) for name in named]
+        out += _table(("bar", "limit", *(f"seed {seed}" for seed in seeds)), rows)
     heads = ("stream", "detector", "M", "ARL0", "attained", "95 %", "mean", "median", "p90", "missed", "early",
              "ns/event", "setting")  # fmt: skip
     for name, says in GROUPS.items():
-        rows = [row for found in runs for row in _group(found, name)]
-        if rows:
-            order = {stream: i for i, stream in enumerate(dict.fromkeys(row["stream"] for row in rows))}
-            rows.sort(key=lambda row: (order[row["stream"]], row["arl0"] or 0))
+        of_group = [(found["seed"], row) for found in runs for row in _group(found, name)]
+        if of_group:
+            order = {stream: i for i, stream in enumerate(dict.fromkeys(row["stream"] for _, row in of_group))}
+            who = {name: i for i, name in enumerate(dict.fromkeys(row["detector"] for _, row in of_group))}
+            of_group.sort(key=lambda one: (order[one[1]["stream"]], one[1]["arl0"] or 0, who[one[1]["detector"]]))
             out += ["", f"## {says.split(':')[0].split(',')[0].split('.')[0]}", "", says, ""]
-            out += _table(heads, [_cells(row) for row in rows])
+            if len(seeds) == 1:
+                out += _table(heads, [_cells(row) for _, row in of_group])
+            else:
+                out += _table(("seed", *heads), [(str(seed), *_cells(row)) for seed, row in of_group])
     costs_of = [cost for found in runs for cost in found["cost"]]
     if costs_of:
         keys = tuple(costs_of[0])
         out += ["", "## Cost", "", *_table(keys, [tuple(_number(cost[key]) for key in keys) for cost in costs_of])]
     return "\n".join([*out, ""])
+
+
+def _side_by_side(name: str, judged: list[tuple[int, Row]], seeds: list[int]) -> tuple[str, ...]:
+    """One bar, and what each seed gave; a bar that a seed has several times, or not, says so."""
+    sign = ">= " if judged[0][1].get("least") else ""
+    cells = []
+    for seed in seeds:
+        found = [_judged(bar) for of, bar in judged if of == seed]
+        cells.append("; ".join(f"{value}, {met}: {says}" for _, value, _, met, says in found) or "not run")
+    return name, sign + _number(judged[0][1]["limit"]), *cells
 
 
 def _group(found: dict[str, Any], name: str) -> list[Row]:
@@ -270,7 +300,9 @@ def main() -> None:
     """Print the table of JSON files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=Path, nargs="+")
-    print(markdown(*(json.loads(file.read_text(encoding="utf-8")) for file in parser.parse_args().files)), end="")
+    parser.add_argument("--note", action="append", default=[], help="a line under the commands")
+    given = parser.parse_args()
+    print(markdown(*(json.loads(file.read_text(encoding="utf-8")) for file in given.files), notes=given.note), end="")
 
 
 if __name__ == "__main__":

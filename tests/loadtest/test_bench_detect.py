@@ -168,6 +168,13 @@ def test_rows_have_the_keys_that_are_promised_and_the_table_says_what_missed() -
     assert "n/a (" in text
     assert "## Bars: 2 of 4 met" in text
     assert "--only honesty,public" in text
+    other = run | {"seed": 7, "bars": [bars[1]], "kept": {"pieces": 3, "seconds": 100.0}}
+    text = report.markdown(run, other, notes=["A note."])
+    assert "## Bars met: 1 of 2 with seed 0, 1 of 1 with seed 7" in text
+    assert "**missed**" in text
+    assert "| not run |" in text
+    assert "100 s in 3 pieces" in text
+    assert "A note." in text
     assert report.verdicts(bars)[0] == "1 of 2 bars met"
     assert ">= 0.50" in report.verdicts(bars)[2]
 
