@@ -64,9 +64,9 @@ class Case:
 
 
 FULL = (
-    Case(50, 10, 200, 8), Case(200, 10, 200, 8), Case(1_000, 10, 200, 8), Case(10_000, 10, 100, 3),
-    Case(1_000, 5, 200, 8, power=False), Case(1_000, 50, 60, 3, power=False), Case(1_000, 200, 24, 1, power=False),
-    Case(50, 200, 24, 1, power=False), Case(100_000, 10, 24, 1), Case(1_000_000, 5, 6, 1),
+    Case(50, 10, 200, 8), Case(200, 10, 100, 6), Case(1_000, 10, 100, 6), Case(10_000, 10, 40, 2),
+    Case(100_000, 10, 8, 1), Case(50, 200, 8, 1, power=False), Case(1_000, 200, 8, 1, power=False),
+    Case(1_000, 50, 24, 2, power=False), Case(1_000, 5, 100, 4, power=False), Case(1_000_000, 5, 3, 1),
 )  # fmt: skip
 QUICK = (Case(50, 10, 30, 3), Case(1_000, 10, 30, 3), Case(10_000, 5, 6, 1), Case(200, 50, 10, 1, power=False))
 
