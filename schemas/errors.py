@@ -8,6 +8,8 @@ TriplineError
 ├── PositionLost           a position outside the log; exit 72, the operator decides (`--accept-gap`)
 ├── LateLayout             a layout or mapping was learned after its time; exit 73, restart with it in place
 ├── BrokerUnavailable      Kafka does not answer in the time allowed; exit 70, the supervisor restarts
+├── AccessDenied           Kafka does not let us in, or not do that; exit 77, grant the right
+├── MemoryExceeded         the worker's memory is beyond `limits.memory`; exit 74, more workers or a larger limit
 └── TaskTaken              another worker owns the task now; exit 70, the supervisor restarts
 
 A bad *record* is never an exception outside the decoder: it is a `DropReason` and a dead letter.
@@ -49,6 +51,18 @@ class BrokerUnavailable(TriplineError):
     """Kafka did not answer in the time allowed."""
 
     exit_code = 70
+
+
+class AccessDenied(TriplineError):
+    """A credential that is not accepted, or a right that is missing: it does not come back by itself."""
+
+    exit_code = 77
+
+
+class MemoryExceeded(TriplineError):
+    """State has grown beyond `limits.memory`. Nothing was dropped: the work goes on where it stood, given the memory."""
+
+    exit_code = 74
 
 
 class TaskTaken(TriplineError):

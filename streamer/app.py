@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import faust
@@ -19,7 +22,8 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from prometheus_client.core import Metric
 
-from schemas.errors import TriplineError
+from schemas.errors import MemoryExceeded, TriplineError
+from schemas.layouts import Layout
 from streamer.agents import add_stage_agent
 from streamer.core.control import Control
 from streamer.core.monitoring import MonitoringState
@@ -40,6 +44,7 @@ log = logging.getLogger(__name__)
 
 
 _SLOW_COMMIT_S = 5.0
+_STATM = Path("/proc/self/statm")
 
 
 class Notify(NamedTuple):
@@ -49,17 +54,20 @@ class Notify(NamedTuple):
     sink: Sink
 
 
-class Address(NamedTuple):
-    """Where to listen; port 0: any free one."""
+@dataclass(frozen=True)
+class Address:
+    """Where to listen; port 0: any free one. bearer_token: what a client must show; "" for nothing."""
 
     host: str
     port: int
+    bearer_token: str = field(default="", repr=False)
 
 
 class Worker:
     """One worker: tasks of every stage, in this event loop. `async with Worker(settings) as worker` or start and stop.
 
-    stages: in the order of the data. notify: None where nobody is told. page: None without HTTP.
+    stages: in the order of the data. notify: None where nobody is told. page: None without HTTP. memory: bytes of the
+    process, beyond which it says so and stops (`MemoryExceeded`); None: no bound.
     """
 
     def __init__(
@@ -69,8 +77,9 @@ class Worker:
         stages: Sequence[Stage] | None = None,
         notify: Notify | None = None,
         page: Address | None = None,
+        memory: int | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._memory = settings, memory
         self.stages = stages or (Profiling(inputs=tuple(settings.inputs)), Monitoring())
         self._registry = new_registry()
         self._metrics = {
@@ -85,7 +94,12 @@ class Worker:
         for name, channel in self._channels.items():
             add_stage_agent(self._app, channel, name=name)
         self._app.timer(1.0)(self._say_what_hangs)
-        self.page = None if page is None else Page(self._registry, host=page.host, port=page.port, ready=self.waits_for)
+        self._app.timer(1.0)(self._refuse_to_grow)
+        self.page: Page | None = None
+        if page is not None:
+            self.page = Page(
+                self._registry, host=page.host, port=page.port, bearer_token=page.bearer_token, ready=self.waits_for
+            )
         self._feed: ControlFeed | None = None
         self.deliveries: dict[str, Delivery] = {}
         self._telling: Telling | None = None
@@ -192,6 +206,17 @@ class Worker:
         with contextlib.suppress(asyncio.TimeoutError, KafkaError):
             await asyncio.wait_for(self._app.stop(), self.settings.stop_timeout_s / 2 + 0.5)
 
+    async def _refuse_to_grow(self) -> None:
+        if self._memory is None or self.failure is not None or (now := resident()) <= self._memory:
+            return
+        tasks = ", ".join(f"{len(delivery.tasks)} of {name}" for name, delivery in self.deliveries.items())
+        self.fail(
+            MemoryExceeded(
+                f"{now / 1e6:,.0f} MB for {len(self.control.models)} models and the tasks {tasks}, limits.memory is "
+                f"{self._memory / 1e6:,.0f} MB: start more workers, or allow more; nothing was dropped"
+            )
+        )
+
     async def _say_what_hangs(self) -> None:
         now = time.monotonic()
         for delivery in self.deliveries.values():
@@ -209,6 +234,18 @@ class Worker:
         return self._telling.told if self._telling is not None else {}
 
     def _gauges(self) -> Iterator[Metric]:
+        bounds: dict[tuple[str, ...], float] = {}
+        sizes: dict[tuple[str, ...], float] = {}
+        for model, layouts in self.control.models.items():
+            sizes |= {(model, of): float(n) for of, n in size_of(layouts[-1], self.control).items()}
+        for name, delivery in self.deliveries.items():
+            bounds |= {(name, str(task.partition)): float(task.rows_bound) for task in delivery.tasks.values()}
+        yield gauge("tripline_models", "Models in force; limits.models", float(len(self.control.models)))
+        yield gauge("tripline_layout_size", "Features, levels of a feature at most, tested views", sizes, "model", "of")
+        says = "Rows of a batch at most: halved while a transaction writes more than limits.batch_output"
+        yield gauge("tripline_batch_rows_bound", says, bounds, "stage", "partition")
+        if self._memory is not None:
+            yield gauge("tripline_memory_limit_bytes", "Beyond it the worker stops", float(self._memory))
         yield gauge("tripline_ready", "Every task is assigned and restored", float(not self.waits_for()))
         tasks: dict[tuple[str, ...], float] = {}
         lags: dict[tuple[str, ...], float] = {}
@@ -255,6 +292,22 @@ class Worker:
             yield gauge("tripline_notify_firing", "Incidents that on-call is told of", float(notifier.firing))
             unsent = float(notifier.waiting)
             yield gauge("tripline_notify_waiting", "Latest states that some replica has not got", unsent)
+
+
+def size_of(layout: Layout, control: Control) -> dict[str, int]:
+    """What `limits` bound of a model: its features, levels of the feature that has most, views that are tested."""
+    reference = control.reference(layout.reference)
+    specs = reference.specs if reference is not None else ()
+    levels = max((len(spec.levels) for spec in specs), default=0)
+    return {"features": len(specs), "levels": levels, "views": len(layout.views)}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now; where the system does not say, the most that it ever had."""
+    try:
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _Boot(BootStrategy):  # type: ignore[misc]

@@ -55,6 +55,7 @@ from streamer.config_fields import (
     section_or_off,
 )
 from streamer.config_rivers import RiverDetectors
+from streamer.core.drops import LETTERS
 from streamer.documents import Document, Place, parse, read
 
 if TYPE_CHECKING:
@@ -168,11 +169,28 @@ class Metrics(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[Int, Field(ge=0, le=65535)] = 9464
+    bearer_token: Secret | None = Field(default=None, description="What a client of /metrics must show.")
 
 
 class LimitsSection(Section):
-    """Bounds on what data can make grow."""
+    """Bounds on what data and configuration can make grow."""
 
+    models: Annotated[Int, Field(ge=1)] = Field(default=10_000, description="In this file; more are refused.")
+    features: Annotated[Int, Field(ge=1)] = Field(
+        default=2_000, description="Of a reference, outputs included; one with more is refused."
+    )
+    levels: Annotated[Int, Field(ge=1)] = Field(
+        default=1_000, description="Of one feature of a reference; one with more is refused."
+    )
+    memory: Annotated[Int, Field(ge=100_000_000)] = Field(
+        default=4_000_000_000, description="Bytes of a worker; beyond, it says so and stops (exit 74)."
+    )
+    batch_output: Annotated[Int, Field(ge=10_000)] = Field(
+        default=8_000_000, description="Bytes that a transaction should write; beyond, the next batch is half as large."
+    )
+    dead_letters: Annotated[Int, Field(ge=1)] = Field(
+        default=LETTERS, description="Of a batch and reason; the others share one letter that counts them."
+    )
     versions: Annotated[Int, Field(ge=1)] = Limits().versions
     segment_values: Annotated[Int, Field(ge=1)] = Limits().segment_values
     tested_views: Annotated[Int, Field(ge=1, le=64)] = Limits().tested_views

@@ -8,6 +8,7 @@ position record: there consumed is applied plus dropped, exactly, through any cr
 from __future__ import annotations
 
 import errno
+import hmac
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ PORTS = 20
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "profiles_repeated": ("Records of profiles that came a second time and were dropped", ("",)),
     "delta_events_folded": ("Events with a name that was one of too many for one delta, under __other__", ("",)),
+    "dead_letters_suppressed": ("Bad records without a dead letter of their own: beyond limits.dead_letters", ("",)),
     "events_folded": ("Events beyond a limit, counted under __other__", ("",)),
     "marginals_folded": ("Events beyond a limit in the table of a marginal column, once per column", ("",)),
     "outcomes": (
@@ -175,14 +177,23 @@ def new_registry() -> CollectorRegistry:
 class Page(Service):  # type: ignore[misc]
     """`/metrics`, `/healthz` (it runs) and `/readyz` (assigned and restored) over HTTP.
 
-    port: the first that is free from there on is taken, 20 at most; 0: any. `port` says which.
+    port: the first that is free from there on is taken, 20 at most; 0: any. `port` says which. bearer_token: without it
+    the metrics are refused, and the other two say yes or no, and not why; "": everybody may see everything.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, host: str, port: int, ready: Callable[[], str], **more: Any
+        self,
+        registry: CollectorRegistry,
+        *,
+        host: str,
+        port: int,
+        ready: Callable[[], str],
+        bearer_token: str = "",
+        **more: Any,
     ) -> None:
         super().__init__(**more)
         self.host, self.port = host, port
+        self._expected = f"Bearer {bearer_token}".encode() if bearer_token else b""
         self._registry, self._ready = registry, ready
         self._runner: web.AppRunner | None = None
 
@@ -214,7 +225,14 @@ class Page(Service):  # type: ignore[misc]
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def _known(self, request: web.Request) -> bool:
+        """Whether a client has shown the token, where there is one."""
+        shown = request.headers.get("Authorization", "").encode(errors="replace")
+        return not self._expected or hmac.compare_digest(shown, self._expected)
+
     async def _metrics(self, request: web.Request) -> web.Response:
+        if not self._known(request):
+            return web.Response(text="a bearer token is needed\n", status=401, headers={"WWW-Authenticate": "Bearer"})
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -222,4 +240,6 @@ class Page(Service):  # type: ignore[misc]
 
     async def _readiness(self, request: web.Request) -> web.Response:
         waits = self._ready()
+        if waits and not self._known(request):
+            waits = "not ready"
         return web.Response(text=f"{waits or 'ok'}\n", status=503 if waits else 200)

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
-from schemas.errors import BrokerUnavailable, ConfigurationError, FormatError, ReferenceFileError
+from schemas.errors import AccessDenied, BrokerUnavailable, ConfigurationError, FormatError, ReferenceFileError
 from streamer import examining
 from streamer.applying import in_words
 from streamer.commands.apply import applied, control_of_topic, left_over
@@ -44,8 +44,9 @@ PATIENCE_S = 30.0
 
 def doctor(config: Path, *, as_json: bool = False) -> int:
     """Print findings, the worst first; 0: nothing is wrong, 1: something is, 70: Kafka does not answer."""
-    # What a client library has to say of a broker that is away is a finding here.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # What a client library has to say of a broker that is away is a finding here, and no line of its own.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.getLogger("aiokafka").propagate = False
     loaded = load(config)
     settings = settings_from(loaded)
     findings, code = asyncio.run(examined(loaded, settings))
@@ -66,11 +67,11 @@ async def examined(loaded: Loaded, settings: KafkaSettings) -> tuple[list[Findin
     try:
         found = await _broker(loaded, settings)
         code = 0
-    except (BrokerUnavailable, TimeoutError, KafkaError) as error:
+    except (BrokerUnavailable, AccessDenied, TimeoutError, KafkaError) as error:
         what = str(error) or f"no answer for {PATIENCE_S:g} s"
         todo = "is it there, is it this address, do TLS and SASL fit?"
         found = [Finding(level="wrong", check="broker", where=settings.bootstrap_servers, what=what, todo=todo)]
-        code = BrokerUnavailable.exit_code
+        code = error.exit_code if isinstance(error, AccessDenied) else BrokerUnavailable.exit_code
     found += await told
     return found, code or int(any(finding.level == "wrong" for finding in found))
 

@@ -55,14 +55,21 @@ def worker_of(loaded: Loaded, settings: KafkaSettings) -> Worker:
 
     config = loaded.config
     stages = (
-        Profiling(inputs=tuple(settings.inputs), dead_letter_payload=config.dead_letter_payload),
+        Profiling(
+            inputs=tuple(settings.inputs),
+            dead_letter_payload=config.dead_letter_payload,
+            dead_letter_limit=config.limits.dead_letters,
+        ),
         Monitoring(),
     )
     notify = None
     if (alertmanager := config.alertmanager) is not None:
         policy = NotifyPolicy(resend_ms=alertmanager.resend)
         notify = Notify(lambda: Notifier(alertmanager.urls, policy), connect(alertmanager, os.environ))
-    return Worker(settings, stages=stages, notify=notify, page=Address(config.metrics.host, config.metrics.port))
+    token = config.metrics.bearer_token
+    shown = "" if token is None else token.read(os.environ)
+    page = Address(config.metrics.host, config.metrics.port, bearer_token=shown)
+    return Worker(settings, stages=stages, notify=notify, page=page, memory=config.limits.memory)
 
 
 async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
@@ -80,14 +87,41 @@ async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
 
 
 async def serve(build: Callable[[], Worker]) -> int:
-    """Start a worker, and stop it at SIGTERM, SIGINT or when it fails; the exit code."""
+    """Start a worker, and stop it at SIGTERM, SIGINT or when it fails; the exit code.
+
+    At SIGHUP `build` makes another one, which reads the secrets anew, and this one gives way to it with its last
+    batches committed. When a secret cannot be read, the log says which, and the worker goes on as it is.
+    """
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    asked, again = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    following: list[Worker] = []
+
+    def read_anew() -> None:
+        try:
+            following.append(build())
+        except TriplineError as error:
+            log.error("SIGHUP: goes on as it is: %s", error)
+        else:
+            log.info("SIGHUP: secrets are read anew")
+            again.set()
+
+    loop.add_signal_handler(signal.SIGHUP, read_anew)
     worker = build()
+    while True:
+        code = await _until_stopped(worker, asked=asked, again=again)
+        if code is not None:
+            return code
+        again.clear()
+        worker = following.pop()
+        following.clear()
+
+
+async def _until_stopped(worker: Worker, *, asked: asyncio.Event, again: asyncio.Event) -> int | None:
+    """Start a worker, and see it end; None when another one is to take its place."""
     starting = asyncio.create_task(worker.start())
-    ending = [asyncio.create_task(asked.wait()), asyncio.create_task(worker.wait_until_failed())]
+    ending = [asyncio.create_task(one) for one in (asked.wait(), again.wait(), worker.wait_until_failed())]
     await asyncio.wait([starting, *ending], return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
@@ -107,6 +141,8 @@ async def serve(build: Callable[[], Worker]) -> int:
             await waiting
     await worker.stop()
     failure = worker.failure
+    if failure is None and again.is_set() and not asked.is_set():
+        return None
     if failure is None:
         log.info("stopped")
         return 0
@@ -123,4 +159,9 @@ async def _run(loaded: Loaded, settings: KafkaSettings) -> int:
         # Crash only, as later: the supervisor starts it again.
         log.error("unexpected", exc_info=error)
         return _UNEXPECTED
-    return await serve(lambda: worker_of(loaded, settings))
+
+    def build() -> Worker:
+        fresh = kafka_settings(loaded, os.environ, slot=settings.slot, accept_gap=settings.accept_gap)
+        return worker_of(loaded, fresh)
+
+    return await serve(build)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from streamer.core.control import Control
+from streamer.kafka.refusals import explained
 from streamer.kafka.restore import ends_of, read_between, start_client
 from streamer.kafka.settings import KafkaSettings
 
@@ -55,6 +56,8 @@ class ControlFeed(Service):  # type: ignore[misc]
                     self.control = self.control.apply(record.key or b"", record.value, offset=record.offset)
         except asyncio.CancelledError:
             raise
+        except KafkaError as error:
+            self._failed(explained("control", error, self._settings))
         except Exception as error:
             self._failed(error)
 

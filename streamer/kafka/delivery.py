@@ -26,8 +26,9 @@ from aiokafka.errors import (
 )
 from mode import Service
 
-from schemas.errors import BrokerUnavailable, ConfigurationError
+from schemas.errors import ConfigurationError
 from streamer.core.control import Control
+from streamer.kafka.refusals import explained
 from streamer.kafka.restore import Gap, restore_tasks, start_client
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Sensor, Stage
@@ -234,6 +235,9 @@ class Delivery(Service):  # type: ignore[misc]
             for intake in task.hungry
         }
         if not intakes:
+            if not self._consumer.assignment():
+                # Nothing can come of it but the error of a group that we may not join.
+                await self._consumer.getmany()
             self._wake.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.001, self._wait()))
@@ -355,8 +359,4 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _explained(settings: KafkaSettings, stage: Stage, error: Exception) -> Exception:
-    if isinstance(error, KafkaError | TimeoutError | OSError):
-        return BrokerUnavailable(
-            f"{stage.name}: Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}"
-        )
-    return error
+    return explained(stage.name, error, settings) if isinstance(error, KafkaError | TimeoutError | OSError) else error

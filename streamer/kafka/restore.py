@@ -20,9 +20,10 @@ from aiokafka.errors import KafkaError
 
 from schemas.alerts import AuditRecord, Reason
 from schemas.envelopes import wrap
-from schemas.errors import BrokerUnavailable, PositionLost
+from schemas.errors import AccessDenied, BrokerUnavailable, PositionLost
 from streamer.core.control import Control
 from streamer.core.records import Output, Record
+from streamer.kafka.refusals import Overheard, explained
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.transactions import Ledger
@@ -288,8 +289,7 @@ async def open_reader(
         await start_client(settings, reader)
         yield reader
     except KafkaError as error:
-        message = f"{role}: Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}"
-        raise BrokerUnavailable(message) from error
+        raise explained(role, error, settings) from error
     except TimeoutError as error:
         raise BrokerUnavailable(f"{role}: Kafka at {settings.bootstrap_servers} does not get on") from error
     finally:
@@ -304,16 +304,14 @@ async def start_client(settings: KafkaSettings, client: aiokafka.AIOKafkaConsume
         async with asyncio.timeout(settings.broker_timeout_s):
             while True:
                 try:
-                    await client.start()
+                    with Overheard() as overheard:
+                        await client.start()
                     return
                 except (KafkaError, OSError) as error:
+                    if isinstance(refused := overheard.error(settings, error), AccessDenied):
+                        raise refused from error
                     if not said:
-                        log.warning(
-                            "Kafka at %s does not answer (%s); trying for %g s",
-                            settings.bootstrap_servers,
-                            error,
-                            settings.broker_timeout_s,
-                        )
+                        log.warning("%s; trying for %g s", refused, settings.broker_timeout_s)
                         said = True
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 2.0)

@@ -12,8 +12,9 @@ from typing import Literal
 import aiokafka
 from aiokafka.errors import KafkaError
 
-from schemas.errors import BrokerUnavailable, ConfigurationError
+from schemas.errors import ConfigurationError
 from streamer.core.records import Output, Record
+from streamer.kafka.refusals import explained
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.topics import partition_counts
 
@@ -94,7 +95,7 @@ async def publish(settings: KafkaSettings, outputs: Sequence[Output]) -> None:
                 headers=list(output.headers),
             )
     except KafkaError as error:
-        raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {error}") from error
+        raise explained("", error, settings) from error
     finally:
         await producer.stop()
 
@@ -115,7 +116,7 @@ async def _started(
         await consumer.start()
         yield consumer
     except KafkaError as error:
-        raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {error}") from error
+        raise explained("", error, settings) from error
     finally:
         await consumer.stop()
 

@@ -20,9 +20,10 @@ from mode import Service
 
 from schemas.alerts import Incident
 from schemas.envelopes import unwrap
-from schemas.errors import BrokerUnavailable, FormatError
+from schemas.errors import FormatError
 from streamer.core.notifying import Notifier, Post
 from streamer.core.records import Record
+from streamer.kafka.refusals import explained
 from streamer.kafka.restore import start_client
 from streamer.kafka.settings import KafkaSettings
 from streamer.sinks.errors import SinkError
@@ -135,7 +136,7 @@ class Telling(Service):  # type: ignore[misc]
         except asyncio.CancelledError:
             raise
         except KafkaError as error:
-            self._failed(BrokerUnavailable(f"notify: Kafka at {self._settings.bootstrap_servers}: {error!r}"))
+            self._failed(explained("notify", error, self._settings))
         except Exception as error:
             self._failed(error)
 

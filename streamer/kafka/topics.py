@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
+from streamer.kafka.refusals import Overheard, explained
 from streamer.kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def refuse_misfits(
     specs = topic_specs(settings, sources=found, profiles=wide)
     missing = [spec.name for spec in specs if spec.name not in there]
     if missing:
-        raise ConfigurationError(f"no topic {', '.join(missing)}; make it with `tripline topics create`")
+        raise ConfigurationError(f"no topic {', '.join(missing)}; {_how(settings)}")
     for what, now, then in (("the inputs have", found, sources), ("profiles has", wide, profiles)):
         if then is not None and now != then:
             raise ConfigurationError(
@@ -189,6 +190,12 @@ def refuse_misfits(
         if there[spec.name] < spec.partitions:
             raise ConfigurationError(f"topic {spec.name} has {there[spec.name]} partitions, needs {spec.partitions}")
     return found, wide
+
+
+def _how(settings: KafkaSettings) -> str:
+    """What to do about a topic that is not seen: a broker does not tell of those that one may not see."""
+    make = "make it with `tripline topics create`"
+    return f"{make}, or grant the right to see it (deploy/kafka-acls.csv)" if settings.security else make
 
 
 def _matters(spec: TopicSpec, name: str) -> bool:
@@ -228,13 +235,14 @@ class Admin:
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         try:
-            await self._admin.start()
+            with Overheard() as overheard:
+                await self._admin.start()
         except KafkaError as error:
             await self._admin.close()
-            raise BrokerUnavailable(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
+            raise overheard.error(self._settings, error) from error
         return self._admin
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         await self._admin.close()
         if isinstance(error, KafkaError):
-            raise BrokerUnavailable(f"Kafka at {self._settings.bootstrap_servers}: {error}") from error
+            raise explained("", error, self._settings) from error

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError
 
-from schemas.errors import BrokerUnavailable, TaskTaken, TriplineError
+from schemas.errors import TriplineError
 from streamer.core.records import Output
+from streamer.kafka.refusals import explained
 from streamer.kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -44,20 +46,17 @@ class Ledger:
         """One transaction. `TaskTaken` when another worker has the task, `BrokerUnavailable` on any other failure."""
         async with self._bounded("transaction"):
             await self._producer.begin_transaction()
-            sent: list[asyncio.Future[object]] = []
-            try:
-                for topic, key, value, partition, headers in outputs:
-                    name = self._changelog if topic == "changelog" else self._settings.topic(topic)
-                    at = self._partition if partition is None else partition
-                    sent.append(await self._producer.send(name, value, key, at, headers=list(headers)))
-                # Every future, before the commit: a batch that failed would otherwise be left out of it silently.
-                for future in sent:
-                    await future
-            except BaseException:
-                # The first failure is the one that counts; the others are not news to anybody.
-                for future in sent:
-                    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-                raise
+            await self._sent(
+                (
+                    self._changelog if topic == "changelog" else self._settings.topic(topic),
+                    value,
+                    key,
+                    self._partition if partition is None else partition,
+                    None,
+                    list(headers),
+                )
+                for topic, key, value, partition, headers in outputs
+            )
             await self._producer.commit_transaction()
 
     async def abort_everywhere(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -68,10 +67,8 @@ class Ledger:
         """
         async with self._bounded("barrier"):
             await self._producer.begin_transaction()
-            sent = {
-                at: await self._producer.send(at.topic, b"", BARRIER_KEY, partition=at.partition) for at in partitions
-            }
-            offsets = {at: (await future).offset for at, future in sent.items()}
+            said = await self._sent((at.topic, b"", BARRIER_KEY, at.partition) for at in partitions)
+            offsets = {at: one.offset for at, one in zip(partitions, said, strict=True)}
             await self._producer.abort_transaction()
             return offsets
 
@@ -79,6 +76,22 @@ class Ledger:
         """Close connections; gives up after a second, for with the broker down it would not end."""
         with contextlib.suppress(asyncio.TimeoutError, KafkaError, OSError):
             await asyncio.wait_for(self._producer.stop(), 1.0)
+
+    async def _sent(self, records: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Send all, and wait for all: a batch that failed would otherwise be left out of the transaction silently."""
+        sent: list[asyncio.Future[Any]] = []
+        try:
+            for record in records:
+                sent.append(await self._producer.send(*record))
+            return [await future for future in sent]
+        except Exception as error:
+            # What a later send says of it ("not in a transaction") is not the cause: that is in an earlier future.
+            for future in sent:
+                future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            if sent:
+                await asyncio.wait(sent, timeout=1.0)
+            causes = [one.exception() for one in sent if one.done() and not one.cancelled()]
+            raise next(filter(None, causes), error) from None
 
     @contextlib.asynccontextmanager
     async def _bounded(self, what: str):  # type: ignore[no-untyped-def]
@@ -88,13 +101,4 @@ class Ledger:
         except TriplineError:
             raise
         except Exception as error:
-            raise _explained(f"task {self.name}: {what}", error, self._settings) from error
-
-
-def _explained(what: str, error: Exception, settings: KafkaSettings) -> TriplineError:
-    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
-        return TaskTaken(f"{what}: another worker has taken it ({type(error).__name__})")
-    if isinstance(error, TimeoutError):
-        silent = f"no answer for {settings.broker_timeout_s:g} s"
-        return BrokerUnavailable(f"{what}: Kafka at {settings.bootstrap_servers}: {silent}")
-    return BrokerUnavailable(f"{what}: Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}")
+            raise explained(f"task {self.name}: {what}", error, self._settings) from error
