@@ -24,6 +24,7 @@ from streamer import spans
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
 from streamer.config_conditions import Group, Line, condition_of, lasting, view_of
+from streamer.config_limits import too_large
 from streamer.config_misfits import unmet, unreported, unwatchable
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
 from streamer.core.mappings import input_mapping
@@ -77,7 +78,7 @@ def load_references(loaded: Loaded) -> dict[str, Reference]:
 
 def targets(loaded: Loaded, references: Mapping[str, Reference]) -> dict[str, Layout]:
     """The layout that the file asks for, per model, as if it held from 0 on; every misfit with a reference raises."""
-    faults: list[ConfigurationError] = []
+    faults = list(too_large(loaded, references))
     layouts = {}
     for name, model in loaded.config.models.items():
         reference = references[name]
@@ -103,6 +104,8 @@ def layout_of(
     named = conditions or {}
     bounds = (limits or configuration.LimitsSection()).model_dump()
     window = bounds.pop("duplicates_window")
+    # The others bound the file and the worker; they change no result.
+    bounds = {name: bounds[name] for name in Limits.__struct_fields__}
     views = views_of(model, reference, most=bounds["tested_views"])
     monitored = tuple(
         spec.name

@@ -49,6 +49,7 @@ def kafka_settings(
         broker_timeout_s=kafka.broker_timeout / 1000,
         session_timeout_ms=kafka.session_timeout,
         profiles_partitions=kafka.profiles_partitions,
+        batch_bytes=loaded.config.limits.batch_output,
     )
 
 

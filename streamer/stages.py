@@ -9,6 +9,7 @@ from detectors.charts.rivers import RIVERS
 from schemas.events import DropReason
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
+from streamer.core.drops import LETTERS
 from streamer.core.joining import outcome_counts
 from streamer.core.monitoring import MonitoringState
 from streamer.core.positions import Counters
@@ -27,6 +28,7 @@ class Profiling(NamedTuple):
 
     inputs: tuple[str, ...] = ("predictions", "features", "outcomes")
     dead_letter_payload: bool = False
+    dead_letter_limit: int = LETTERS
     name: str = "profiling"
     writes: tuple[str, ...] = ("dead-letter",)
     spreads: tuple[str, ...] = ("profiles",)
@@ -41,12 +43,18 @@ class Profiling(NamedTuple):
             partition,
             next=positions,
             dead_letter_payload=self.dead_letter_payload,
+            dead_letter_limit=self.dead_letter_limit,
         )
 
     def restore(
         self, control: Control, partition: int, records: Iterable[tuple[bytes, bytes]]
     ) -> ProfilingState | None:
-        state = profiling.restore(records, control, dead_letter_payload=self.dead_letter_payload)
+        state = profiling.restore(
+            records,
+            control,
+            dead_letter_payload=self.dead_letter_payload,
+            dead_letter_limit=self.dead_letter_limit,
+        )
         if state is not None:
             # An input that was added to the configuration since: read from its start.
             for name in self.inputs:
@@ -87,7 +95,7 @@ class Profiling(NamedTuple):
 
     def counts(self, state: ProfilingState) -> Counts:
         joined = outcome_counts({} if state.join is None else state.join.counts)
-        more = {("delta_events_folded", ""): state.folded, **joined}
+        more = {("delta_events_folded", ""): state.folded, ("dead_letters_suppressed", ""): state.suppressed, **joined}
         return Counts(state.consumed, state.applied, dict(state.drops), more)
 
 

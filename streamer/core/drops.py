@@ -34,12 +34,25 @@ def counted(drops: dict[str, int], refusals: Sequence[Refusal]) -> dict[str, int
     return {**drops, **{reason: drops.get(reason, 0) + n for reason, n in more.items()}}
 
 
+def suppressed(refusals: Sequence[Refusal], *, letters: int = LETTERS) -> int:
+    """How many of a batch's refusals have no letter of their own.
+
+    >>> suppressed([Refusal(at, DropReason.DECODE) for at in range(7)] + [Refusal(9, DropReason.LATE)], letters=5)
+    2
+    """
+    return sum(max(0, n - letters) for n in Counter(refusal.reason for refusal in refusals).values())
+
+
 def dead_letters(
-    records: Sequence[Record] | Mapping[int, Record], refusals: Sequence[Refusal], *, payload: bool
+    records: Sequence[Record] | Mapping[int, Record],
+    refusals: Sequence[Refusal],
+    *,
+    payload: bool,
+    letters: int = LETTERS,
 ) -> list[Output]:
     """Letters for the task's own partition, in the order of the records; `refusals` are of `records` by number.
 
-    The first `LETTERS` of each reason have a letter of their own; the rest of a reason share one, with their count,
+    The first `letters` of each reason have a letter of their own; the rest of a reason share one, with their count,
     at the place of the first of them.
     """
     outputs: list[Output] = []
@@ -48,7 +61,7 @@ def dead_letters(
     carried = 0
     for refusal in sorted(refusals):
         seen[refusal.reason] += 1
-        if seen[refusal.reason] > LETTERS:
+        if seen[refusal.reason] > letters:
             first_suppressed.setdefault(refusal.reason, refusal)
             continue
         record = records[refusal.at]
@@ -74,7 +87,7 @@ def dead_letters(
             _output(
                 DeadLetter(
                     kind="suppressed",
-                    count=seen[reason] - LETTERS,
+                    count=seen[reason] - letters,
                     reason=reason,
                     topic=record.topic,
                     partition=record.partition,

@@ -26,7 +26,7 @@ from streamer.core.cells import count
 from streamer.core.columns import TableValues, as_text, named
 from streamer.core.control import Control
 from streamer.core.deltas import Transaction, deltas, numbered
-from streamer.core.drops import counted, dead_letters
+from streamer.core.drops import LETTERS, counted, dead_letters, suppressed
 from streamer.core.joined import join_batch, joined
 from streamer.core.joining import Join
 from streamer.core.mappings import latest, news
@@ -59,15 +59,18 @@ def start(
     *,
     next: Mapping[str, int] | None = None,
     dead_letter_payload: bool = False,
+    dead_letter_limit: int = LETTERS,
 ) -> ProfilingState:
     """A task that has read nothing yet.
 
-    source: the partition of its inputs. next: first offset to read of each input.
+    source: the partition of its inputs. next: first offset to read of each input. dead_letter_limit: letters per batch
+    and reason; the others share one.
     """
     plans = Plans.of(control)
     return ProfilingState(
         source=source,
         payload=dead_letter_payload,
+        letters=dead_letter_limit,
         plans=plans,
         next=dict(next or {}),
         recent=Recent(plans.window),
@@ -80,12 +83,13 @@ def restore(
     control: Control,
     *,
     dead_letter_payload: bool = False,
+    dead_letter_limit: int = LETTERS,
 ) -> ProfilingState | None:
     """The task as its changelog (key, value) pairs say, in order; None when they hold no position: then `start`.
 
     Raises `FormatError` on a newer or damaged record, `ProtocolBroken` where a digest or a chunk of ids does not fit.
     """
-    return from_changelog(pairs, control, payload=dead_letter_payload)
+    return from_changelog(pairs, control, payload=dead_letter_payload, letters=dead_letter_limit)
 
 
 def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[ProfilingState, list[Output]]:
@@ -112,7 +116,8 @@ def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[Profil
     outputs = _advance(
         state, arrivals, refusals, told, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
     )
-    outputs.extend(dead_letters(records, refusals, payload=state.payload))
+    outputs.extend(dead_letters(records, refusals, payload=state.payload, letters=state.letters))
+    state.suppressed += suppressed(refusals, letters=state.letters)
     return state, outputs
 
 

@@ -16,6 +16,7 @@ from schemas.control import InputMapping
 from schemas.errors import FormatError, ProtocolBroken
 from schemas.events import DropReason
 from streamer.core.control import Control
+from streamer.core.drops import LETTERS
 from streamer.core.join_log import KEY as JOIN_KEY
 from streamer.core.joining import Join, JoinPosition
 from streamer.core.mappings import format_for
@@ -63,7 +64,8 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
 class ProfilingState:
     """A stage-1 task between two batches. source: the partition of its inputs.
 
-    next: where the rim reads on, by input. Everything else is the core's own.
+    next: where the rim reads on, by input. letters: dead letters per batch and reason; suppressed: refusals that had
+    none of their own, since this worker has the task. Everything else is the core's own.
     """
 
     source: int
@@ -84,6 +86,8 @@ class ProfilingState:
     strangers: dict[str, set[str]] = field(default_factory=dict)
     control_offset: int = 0
     join: Join | None = None
+    letters: int = LETTERS
+    suppressed: int = 0
 
     @property
     def waiting(self) -> int:
@@ -167,6 +171,7 @@ def from_changelog(
     control: Control,
     *,
     payload: bool,
+    letters: int = LETTERS,
 ) -> ProfilingState | None:
     """The state that a task's changelog holds; None where it holds none."""
     latest = dict(pairs)
@@ -186,6 +191,7 @@ def from_changelog(
     return ProfilingState(
         source=position.source,
         payload=payload,
+        letters=letters,
         plans=plans,
         next=position.next,
         seq=position.seq,

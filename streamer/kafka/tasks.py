@@ -184,6 +184,11 @@ class Task:
         return self._state
 
     @property
+    def rows_bound(self) -> int:
+        """Rows of its next batch at most: half of the last one's while outputs are larger than `batch_bytes`."""
+        return self._rows
+
+    @property
     def quiet(self) -> bool:
         """Nothing is with the agent or on its way to the broker."""
         return not self.queued and self._held is None and self._commit is None
