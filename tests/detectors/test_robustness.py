@@ -139,6 +139,25 @@ def test_two_levels_that_swap_are_found() -> None:
     assert {(feature, detector) for _, feature, detector in opened} == {("colour", "distribution")}
 
 
+def test_two_equal_levels_that_swap_are_no_change_of_the_column() -> None:
+    """Counts by level cannot tell them apart, and nobody is paged."""
+    ts, then = times(14, start=START), times(2, start=T0)
+    past, now = (np.random.default_rng(n).choice(["a", "b"], n).astype(object) for n in (ts.size, then.size))
+    swapped = np.where(now == "a", "b", "a").astype(object)
+    assert watch(usual(side=past), then, {**draw(2, then.size), "side": swapped}) == []
+
+
+def test_a_total_outage_pages_at_its_first_whole_pane() -> None:
+    """Every value of every column missing: of all that is odd here, what must page."""
+    then = times(1, start=T0, per_day=10 * ROWS_A_DAY)
+    stream, of = draw(2, then.size), usual()
+    for name, nothing in (("x", np.nan), ("y", np.nan), ("colour", None)):
+        stream[name][then >= T0 + 100 * PANE] = nothing
+    opened = watch(of, then, stream)
+    assert {pane for pane, _, _ in opened} == {100}
+    assert {(feature, detector) for _, feature, detector in opened} >= {("x", "missing"), ("colour", "missing")}
+
+
 @pytest.mark.parametrize("rows", [1, 2, 14, 30, 100])
 @pytest.mark.parametrize("spread", ["one day", "fourteen days", "no times"])
 def test_a_tiny_reference_is_silent_even_when_pages_are_insisted_on(rows: int, spread: str) -> None:
