@@ -1,5 +1,7 @@
 """CPU of stage 1 per event, all in: `python -m loadtest.stage1_cost [--batch 2000] [--marginals 1] [--profile]`.
 
+`--served`: latency and status are tested too; `--derived`: so are a distance and eight residuals.
+
 431-byte events with 10 features, 4 models × 2 versions × 5 countries, batches of 2,000: decode, ids, admission, cells,
 tabulation, deltas, position. Prints the median over the batches, in µs of CPU per event.
 """
@@ -15,6 +17,7 @@ import msgspec
 import numpy as np
 
 from detectors.bins import FeatureSpec
+from detectors.derived import Derivation, learn_derivation
 from detectors.references import Reference
 from schemas.control import Cluster
 from schemas.layouts import Layout
@@ -27,8 +30,11 @@ MODELS, VERSIONS, COUNTRIES = 4, ("1", "2"), ("DE", "ES", "FR", "IT", "PL")
 NUMERIC = ("age", "amount", "income", "debt_ratio", "open_loans", "late_payments", "tenure_months", "utilisation")
 
 
-def control(*, marginals: int = 0) -> Control:
-    """Four models that count by the same features; so many columns have tables of their own."""
+def control(*, marginals: int = 0, served: bool = False, derived: bool = False) -> Control:
+    """Four models that count by the same features; so many columns have tables of their own.
+
+    served: latency and status are tested too. derived: a distance and eight residuals are made of the numbers.
+    """
     edges = tuple(float(x) for x in np.linspace(-2, 2, 31))
     specs = [
         FeatureSpec(name=name, kind="numeric", edges=edges, low=-4.0, high=4.0, scale_bits=20, clip=64.0)
@@ -41,7 +47,16 @@ def control(*, marginals: int = 0) -> Control:
             name="score", kind="numeric", edges=tuple(np.linspace(0.03, 0.97, 31)), high=1.0, scale_bits=30, clip=2.0
         ),
     ]
-    reference = Reference(model="m", specs=tuple(specs), views={}, id="r")
+    names: tuple[str, ...] = ()
+    if served:
+        names = ("latency_ms", "status")
+        specs.append(msgspec.structs.replace(specs[0], name="latency_ms", low=0.0, high=200.0, clip=1024.0))
+        specs.append(FeatureSpec(name="status", kind="categorical", levels=("ok", "error")))
+    made: Derivation | None = None
+    if derived:
+        made = learn_derivation(specs[:8], np.random.default_rng(0).standard_normal((5_000, 8)))
+        specs += [msgspec.structs.replace(specs[0], name=name) for name in made.names]
+    reference = Reference(model="m", specs=tuple(specs), views={}, id="r", served=names, derived=made)
     further = ("channel", "device", "browser", "plan")[:marginals]
     layouts: dict[str, tuple[Layout, ...]] = {
         f"model{m}": (
@@ -94,9 +109,11 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--marginals", type=int, default=0, choices=range(5))
+    parser.add_argument("--served", action="store_true")
+    parser.add_argument("--derived", action="store_true")
     options = parser.parse_args()
     events = records(options.events)
-    everything = control(marginals=options.marginals)
+    everything = control(marginals=options.marginals, served=options.served, derived=options.derived)
     state = start(everything, 0, next={"predictions": 0})
     costs, sent = [], 0
     profile = cProfile.Profile()
