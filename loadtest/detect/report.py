@@ -1,7 +1,7 @@
 """All parts of the benchmark together, as JSON and as a Markdown table.
 
 `python -m loadtest.detect.report FILE.json [FILE.json ...]` prints the table of one run, of several with `--only`, or
-of several seeds side by side.
+of several seeds side by side; `--keep DIR --seed N` adds what a full run with `--keep` has done so far.
 """
 
 from __future__ import annotations
@@ -296,13 +296,49 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
 
 
+def collected(keep: Path, *, seed: int, quick: bool = False) -> dict[str, Any]:
+    """A run of the pieces that are in a folder, as `bench` gives it; what lacks is named under "lacking"."""
+    pieces = Pieces(keep, quick=quick, seed=seed)
+    rows: dict[str, list[Row]] = {name: [] for name in GROUPS}
+    bars: list[Row] = []
+    lacking = []
+    for task in [*tasks(GROUPS, quick=quick), *peer_tasks(GROUPS, arls=(100_000,) if quick else (10_000, 100_000))]:
+        if task not in pieces:
+            lacking.append(" ".join(str(part) for part in task if part))
+            continue
+        for row, judged in pieces.done(task, list):
+            rows[task[0]].append(row)
+            bars += judged
+    kept = pieces.taken()
+    return {
+        "rows": [row for found in rows.values() for row in found],
+        "bars": bars,
+        "cost": [],
+        "groups": {name: len(found) for name, found in rows.items()},
+        "quick": quick,
+        "seed": seed,
+        "seconds": kept["seconds"],
+        "kept": kept,
+        "lacking": lacking,
+        "machine": {"cores": os.cpu_count(), "numpy": np.__version__, "peers": "not asked"},
+    }
+
+
 def main() -> None:
-    """Print the table of JSON files."""
+    """Print the table of JSON files, and of pieces."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--keep", type=Path, help="folder of pieces")
+    parser.add_argument("--seed", type=int, action="append", default=[], help="of which the pieces are taken")
     parser.add_argument("--note", action="append", default=[], help="a line under the commands")
+    parser.add_argument("--json", type=Path, help="write bars and rows here too")
     given = parser.parse_args()
-    print(markdown(*(json.loads(file.read_text(encoding="utf-8")) for file in given.files), notes=given.note), end="")
+    found = [collected(given.keep, seed=seed) for seed in given.seed] if given.keep else []
+    found += [json.loads(file.read_text(encoding="utf-8")) for file in given.files]
+    notes = [f"Seed {run['seed']} lacks: {', '.join(run['lacking'])}." for run in found if run.get("lacking")]
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(markdown(*found, notes=[*given.note, *notes]), end="")
 
 
 if __name__ == "__main__":

@@ -55,3 +55,12 @@ def test_the_benchmark_takes_what_is_kept(tmp_path: Path) -> None:
     found = report.bench(quick=True, seed=3, only=["honesty"], keep=tmp_path, jobs=1, say=lambda _: None)
     assert [row["stream"] for row in found["rows"]] == ["null ar .9"] * 6
     assert found["kept"]["pieces"] == 6
+
+
+def test_a_run_so_far_names_what_lacks(tmp_path: Path) -> None:
+    Pieces(tmp_path, quick=True, seed=3).done(TASK, lambda: FOUND)
+    found = report.collected(tmp_path, seed=3, quick=True)
+    assert [row["stream"] for row in found["rows"]] == ["null ar .9"]
+    assert len(found["bars"]) == 1
+    assert "delay null iid 50 1" in found["lacking"]
+    assert "honesty null ar .9 50 1" not in found["lacking"]
