@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,13 @@ def test_the_pure_layers_depend_on_few_packages(path: Path) -> None:
     """Whoever reads the core needs to know numpy and msgspec, and nothing else."""
     tops = {name.split(".")[0] for _, name in imports(path)}
     assert tops - set(BELOW) - PURE_PACKAGES - sys.stdlib_module_names == set()
+
+
+def test_names_of_test_files_are_one_of_a_kind() -> None:
+    """pytest imports them by their bare names: of two of one name, one run cannot hold both."""
+    own = {"conftest.py", "__init__.py"}
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in own)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_a_misplaced_import_is_told_with_a_place_and_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
