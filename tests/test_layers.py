@@ -125,7 +125,7 @@ def test_the_pure_layers_depend_on_few_packages(path: Path) -> None:
 
 
 def test_names_of_test_files_are_one_of_a_kind() -> None:
-    """pytest imports them by their bare names: of two of one name, one run cannot hold both."""
+    """Pytest imports them by their bare names: of two of one name, one run cannot hold both."""
     own = {"conftest.py", "__init__.py"}
     names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in own)
     assert [name for name, count in names.items() if count > 1] == []
