@@ -31,6 +31,7 @@ from detectors.outcome_frames import FEATURE, NAMES, OutcomeScope, build_outcome
 from detectors.outcome_states import OutcomeState
 from detectors.outcome_ticks import Tick
 from detectors.outcome_ticks import tick as ticked
+from detectors.outcomes import LARGEST_ERROR
 from detectors.results import DRIFT, OK, UNDECIDED, Absorbed, Alarm, Cleared
 from detectors.seasonality import pane_weights
 from schemas.alerts import Evidence, Reason
@@ -244,13 +245,27 @@ def _evidence(scope: OutcomeScope, state: OutcomeState, m: int, *, pane: int, va
         assert isinstance(state.losses, History)
         found = adaptive_evidence(scope.plan, state.losses, monitor=m, pane=pane, begin=begin)
     if scope.table.spec.kind == "regression" and kind == "losses":
-        found = _noted(found, "a loss of 1 is an error of four sd of the predictions or more")
+        found = _in_own_unit(found, LARGEST_ERROR * scope.table.spec.scale)
     return msgspec.structs.replace(found, feature=NAMES[kind], view=scope.views[view], value=value, limit=limit)
 
 
-def _noted(evidence: Evidence, more: str) -> Evidence:
-    """Evidence with a further note."""
-    return msgspec.structs.replace(evidence, note="; ".join(note for note in (evidence.note, more) if note))
+def _in_own_unit(evidence: Evidence, whole: float) -> Evidence:
+    """Evidence on losses as mean errors. whole: the error that is a loss of 1."""
+
+    def own(loss: float | None) -> float | None:
+        return None if loss is None else loss * whole
+
+    note = f"errors beyond {whole:.4g} count as that"
+    return msgspec.structs.replace(
+        evidence,
+        direction="larger",
+        size=own(evidence.size),
+        size_low=own(evidence.size_low),
+        size_high=own(evidence.size_high),
+        before=own(evidence.before),
+        unit="value",
+        note="; ".join(one for one in (evidence.note, note) if one),
+    )
 
 
 def _labels(scope: OutcomeScope, counts: Ints) -> Ints:

@@ -54,6 +54,7 @@ def words(reference: Reference) -> list[str]:
         lines.append("views with a reference of their own: " + ", ".join(others))
     if reference.labels is not None:
         lines.append(outcome_words(reference.labels))
+        lines += _doubts(reference, reference.labels)
     lines += [f"finding: {finding.words}" for finding in reference.findings if finding.kind != "short"]
     if reference.shadow is not None:
         lines += words_of(reference.shadow)
@@ -83,6 +84,23 @@ def outcome_words(labels: OutcomeReference) -> str:
     if len(labels.views) > 1:
         parts.append(f"{len(labels.views) - 1} views with labels enough of their own")
     return "; ".join(parts)
+
+
+def _doubts(reference: Reference, labels: OutcomeReference) -> list[str]:
+    """What people get wrong with outcomes, where the numbers look like it."""
+    whole, score, found = labels.views[View()], reference.spec("score"), []
+    if len(labels.classes) == 2 and whole.losses is not None and whole.losses.rate > 0.5:
+        other, positive = labels.classes
+        found.append(
+            f"finding: more than half are wrong: if the score or label is the chance of {other!r}, not of "
+            f"{positive!r}, build it anew with --positive {other}"
+        )
+    if score is not None and whole.calibration is None and not (score.low >= 0.0 and score.high <= 1.0):
+        found.append(
+            f"finding: the score goes from {score.low:g} to {score.high:g}, so it is no probability: it ranks (AUC), "
+            "without log loss, Brier and calibration"
+        )
+    return found
 
 
 def describe(spec: FeatureSpec, feature: FeatureReference) -> str:

@@ -120,3 +120,107 @@ def test_a_class_that_outcomes_never_had_cannot_be_positive(tripline: Run) -> No
     )
     assert code == 2
     assert "'fraud' is none of the classes ['0', '1']" in err
+
+
+def odd(folder: Path, name: str, columns: dict[str, Any], *, start: int, days: int) -> None:
+    """A table of 60 rows an hour: what a function of (rng, n) gives, by column."""
+    rng = np.random.default_rng(start // DAY)
+    n = days * 1440
+    made = {"timestamp": np.sort(rng.integers(start, start + days * DAY, n))}
+    for key, draw in columns.items():
+        made[key] = draw(rng, n, made)
+    with (folder / name).open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(made)
+        lines.writerows(zip(*made.values(), strict=True))
+
+
+def build_and_backtest(tripline: Run, train: dict[str, Any], live: dict[str, Any]) -> tuple[str, str, Any]:
+    """Words of the reference, words of the backtest, and its panes."""
+    folder = Path()
+    odd(folder, "a.csv", train, start=START - 14 * DAY, days=14)
+    odd(folder, "b.csv", live, start=START, days=3)
+    Path("tripline.yaml").write_text("models: {m: {reference: m.json, pane: 30m}}\n")
+    code, built, said = tripline("reference", "build", "a.csv", "--model", "m", "-o", "m.json", "--map", "ts=timestamp")
+    assert code == 0, said
+    code, told, said = tripline("backtest", "b.csv", "--model", "m", "--map", "ts=timestamp")
+    assert code == 0, said
+    _, out, _ = tripline("backtest", "b.csv", "--model", "m", "--map", "ts=timestamp", "--json", "-")
+    return built, told, performance(out)
+
+
+def chance(rng: Any, n: int, _: Any) -> Any:
+    return rng.beta(2, 5, n).round(5)
+
+
+def test_words_as_classes_and_outcomes_that_lack(tripline: Run) -> None:
+    """Classes are words, a tenth of the outcomes is empty: coverage says so, and a doubtful positive class is named."""
+
+    def outcome(rng: Any, n: int, made: Any) -> Any:
+        word = np.where(rng.random(n) < made["score"], "fraud", "legit").astype(object)
+        word[rng.random(n) < 0.1] = ""
+        return word
+
+    columns = {"score": chance, "outcome": outcome}
+    built, _, panes = build_and_backtest(tripline, columns, columns)
+    assert "the positive class is 'legit'" in built
+    assert "not of 'legit', build it anew with --positive fraud" in built
+    assert 0.85 < np.mean([pane["coverage"] for pane in panes]) < 0.95
+    tripline(
+        "reference", "build", "a.csv", "--model", "m", "-o", "m.json", "--map", "ts=timestamp", "--positive", "fraud"
+    )
+    Path("tripline.yaml").write_text("models: {m: {reference: m.json, pane: 30m, outcomes: {positive: fraud}}}\n")
+    _, out, _ = tripline("backtest", "b.csv", "--model", "m", "--map", "ts=timestamp", "--json", "-")
+    found = [one["value"] for pane in performance(out) for one in pane["metrics"] if one["name"] == "roc_auc"]
+    assert np.mean(found) > 0.6
+
+
+def test_booleans_as_outcomes_and_labels(tripline: Run) -> None:
+    """`True` and `False`, as pandas writes them: true is the positive class."""
+    columns = {
+        "score": chance,
+        "label": lambda rng, n, made: made["score"] > 0.3,
+        "outcome": lambda rng, n, made: rng.random(n) < made["score"],
+    }
+    built, told, _ = build_and_backtest(tripline, columns, columns)
+    assert "the positive class is 'true'" in built
+    assert "accuracy" in told
+
+
+def test_a_regression_s_errors_are_in_its_own_unit(tripline: Run) -> None:
+    """MAE, RMSE, bias and R² by pane; the incident says from what to what."""
+
+    def truth(spread: float) -> Any:
+        return lambda rng, n, made: (made["value"] + rng.normal(0, spread, n)).round(2)
+
+    value = {"value": lambda rng, n, made: rng.gamma(2, 400, n).round(2)}
+    _, told, panes = build_and_backtest(tripline, {**value, "outcome": truth(100)}, {**value, "outcome": truth(300)})
+    assert "the mean error rose from 80" in told
+    assert {one["name"] for one in panes[0]["metrics"]} == {"mae", "rmse", "bias", "r2"}
+
+
+def test_several_classes_as_words(tripline: Run) -> None:
+    """Top-1 and macro F1 by pane, each class in the JSON."""
+
+    def right(share: float) -> Any:
+        return lambda rng, n, made: np.where(
+            rng.random(n) < share, made["label"], rng.choice(["cat", "dog", "bird"], n)
+        )
+
+    label = {"label": lambda rng, n, made: rng.choice(["cat", "dog", "bird"], n, p=[0.5, 0.3, 0.2])}
+    _, told, panes = build_and_backtest(tripline, {**label, "outcome": right(0.8)}, {**label, "outcome": right(0.4)})
+    assert "top 1" in told
+    assert "the error rate rose from 13" in told
+    assert {one["of"] for one in panes[0]["metrics"] if one["name"] == "recall"} == {"cat", "dog", "bird"}
+
+
+def test_scores_that_are_no_probabilities_rank(tripline: Run) -> None:
+    """Margins of a machine: an AUC, no calibration, and the reference says why."""
+    columns = {
+        "score": lambda rng, n, made: rng.normal(0, 2, n).round(4),
+        "outcome": lambda rng, n, made: (rng.random(n) < special.expit(made["score"])).astype(int),
+    }
+    built, _, panes = build_and_backtest(tripline, columns, columns)
+    assert "so it is no probability: it ranks (AUC)" in built
+    assert {one["name"] for one in panes[0]["metrics"]} == {"roc_auc", "average_precision"}
+    assert panes[0]["calibration"] is None

@@ -114,12 +114,18 @@ def _verdicts(scope: OutcomeScope, result: OutcomeResult, episode: Episode | Non
                     size=None if evidence is None else evidence.size,
                     size_low=None if evidence is None else evidence.size_low,
                     size_high=None if evidence is None else evidence.size_high,
-                    unit="share" if kind == "losses" else "logit",
+                    unit=_unit(scope, kind) if evidence is None else evidence.unit,
                     note="; ".join(note for note in notes if note),
                 ),
             )
         )
     return found
+
+
+def _unit(scope: OutcomeScope, kind: str) -> str:
+    if kind == "losses":
+        return "value" if scope.table.spec.kind == "regression" else "share"
+    return "logit"
 
 
 def _findings(

@@ -140,6 +140,9 @@ def moved(evidence: Evidence) -> str:
     'the share of FR in country rose from 12.0 % to 17.0 % (version=3)'
     >>> moved(Evidence(feature="age", detector="missing", direction="missing up", size=0.62, unit="share", n=1204))
     'age is missing in 62.0 % of 1,204 events'
+    >>> moved(Evidence(feature="error", detector="losses", direction="larger", size=190.0, unit="value", before=62.0,
+    ...                size_low=83.0, size_high=298.0))
+    'the mean error rose from 62 to 190 (83 to 298)'
     >>> moved(Evidence(feature="", detector="silence", direction="silence", size=7.2e6, unit="ms", before=1.5e6))
     'no event for 2 h, at this hour up to 25 min are normal'
     """
@@ -147,7 +150,8 @@ def moved(evidence: Evidence) -> str:
         limit = evidence.direction.partition(" above ")[2]
         return f"{evidence.detector.replace('_', ' ')} of {evidence.feature} is {amount(evidence)}, above {limit}"
     text = _reported(evidence) or _rule(evidence) or _drift(evidence)
-    text += f", {evidence.note}" if evidence.note else ""
+    # What calibration says is in its note.
+    text += f", {evidence.note}" if evidence.note and evidence.detector != "calibration" else ""
     return text if evidence.view == View() else f"{text} ({evidence.view})"
 
 
@@ -247,6 +251,10 @@ def _drift(evidence: Evidence) -> str:
     if evidence.detector == "calibration":
         found = [_CALIBRATED.get(part, part) for part in evidence.direction.split(", ")]
         return f"{' and '.join(found)}: {evidence.note}" if evidence.note else " and ".join(found)
+    if evidence.unit == "value" and evidence.size is not None:
+        low, high = evidence.size_low, evidence.size_high
+        ends = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
+        return f"the mean error rose from {number(evidence.before or 0.0)} to {number(evidence.size)}{ends}"
     kind, _, sign = evidence.direction.rpartition(" ")
     text, size = _what(evidence, kind, rose=sign != "down"), amount(evidence)
     if not size:
