@@ -52,8 +52,7 @@ class Ledger:
                     value,
                     key,
                     self._partition if partition is None else partition,
-                    None,
-                    list(headers),
+                    headers,
                 )
                 for topic, key, value, partition, headers in outputs
             )
@@ -67,7 +66,7 @@ class Ledger:
         """
         async with self._bounded("barrier"):
             await self._producer.begin_transaction()
-            said = await self._sent((at.topic, b"", BARRIER_KEY, at.partition) for at in partitions)
+            said = await self._sent((at.topic, b"", BARRIER_KEY, at.partition, ()) for at in partitions)
             offsets = {at: one.offset for at, one in zip(partitions, said, strict=True)}
             await self._producer.abort_transaction()
             return offsets
@@ -81,8 +80,8 @@ class Ledger:
         """Send all, and wait for all: a batch that failed would otherwise be left out of the transaction silently."""
         sent: list[asyncio.Future[Any]] = []
         try:
-            for record in records:
-                sent.append(await self._producer.send(*record))
+            for topic, value, key, partition, headers in records:
+                sent.append(await self._producer.send(topic, value, key, partition, headers=list(headers)))
             return [await future for future in sent]
         except Exception as error:
             # What a later send says of it ("not in a transaction") is not the cause: that is in an earlier future.

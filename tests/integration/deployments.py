@@ -54,7 +54,7 @@ class Deployment:
     ) -> None:
         self.folder, self.file, self.port = folder, folder / "tripline.yaml", free_port()
         self.bootstrap, self.input = kafka.bootstrap, f"{prefix}features"
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         write_reference(folder)
         values = {"bootstrap": kafka.bootstrap, "prefix": prefix, "port": self.port, "model": model}
         self.file.write_text(CONFIGURATION.format(**values) + more)
@@ -76,7 +76,7 @@ class Deployment:
         """`tripline ARGUMENTS`, and what it said; `-c` is added."""
         command = [*TRIPLINE, *arguments, "-c", str(self.file)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=within, check=False, env=self._environment
+            command, capture_output=True, text=True, timeout=within, check=False, env=self.environment
         )
 
     def create(self) -> None:
@@ -89,7 +89,7 @@ class Deployment:
         worker = Process(
             command=[*TRIPLINE, "run", "-c", str(self.file), "--slot", str(slot)],
             log=self.folder / f"worker-{len(self.workers)}.log",
-            environment=self._environment,
+            environment=self.environment,
         )
         worker.spawn()
         self.workers.append(worker)
