@@ -239,7 +239,7 @@ def _observe(scope: Scope, state: ScopeState, tick: tempered.Tick) -> tuple[reso
         state.watches,
         shift=tick.shift[direction],
         n=tick.n[scope.bets.direction_monitor[direction]].astype(np.float64),
-        deff=scope.bets.deff[direction],
+        deff=scope.bets.deff[direction] * resolve.spread_at_half(state.watches.size, scope.bets.q[direction]),
         clear_for=scope.layout.clear_for,
     )
 
@@ -254,7 +254,7 @@ def _look(scope: Scope, state: ScopeState, tick: tempered.Tick, *, start: int) -
         trails,
         shift=tick.shift[trails.direction],
         n=tick.n[owners].astype(np.float64),
-        deff=bets.deff[trails.direction],
+        deff=bets.deff[trails.direction] * resolve.spread_at_half(trails.first[:, 0], bets.q[trails.direction]),
         clear_for=scope.layout.clear_for,
     )
     mu = scope.mu(start)

@@ -5,6 +5,8 @@ and its own window: the fewest last panes that hold `clear_for` panes and events
 `h = 1.64·√(deff/Σn)`. It is clear when over that window `|m| + h <= |size|/2` and no alarm fell in it. A size is never
 raised to the largest seen: a quarter of the incidents would then resolve early. Panes without events say nothing and
 do not count. A size below the tolerance is taken as the tolerance: less than that is no change, by the user's word.
+A share that has grown also scatters more (`spread_at_half`): by the reference's own variance 5 % missing values in place
+of none at all were called well in 8 of 12 runs of six days while they stayed.
 
 Memory is bounded: a window is kept as at most `BLOCKS` blocks of a 32nd of what it needs, so it is exact to the pane
 up to 32 panes and to 3 % of its length beyond.
@@ -51,6 +53,19 @@ def events_needed(size: Floats, deff: Floats) -> Floats:
     array([172.])
     """
     return np.asarray(deff * (4.0 * QUANTILE / size) ** 2)
+
+
+def spread_at_half(size: Floats, q: Floats) -> Floats:
+    """How much more a row scatters at half of a change than in the reference, at least 1; what h takes its deff times.
+
+    size: in sd of the direction; q: share of what it is the indicator of, nan for a shape, which scatters alike.
+
+    >>> spread_at_half(np.array([0.4, 0.4, 0.4]), np.array([0.01, 0.3, np.nan])).round(2)
+    array([2.93, 1.13, 1.  ])
+    """
+    variance = q * (1.0 - q)
+    half = np.minimum(q + np.sqrt(variance) * np.abs(size) / 2.0, 0.5)
+    return np.asarray(np.fmax(half * (1.0 - half) / variance, 1.0))
 
 
 def watch(watches: Watches, *, directions: Ints, sizes: Floats, restart: Ints) -> Watches:

@@ -117,6 +117,7 @@ class Bets:
     profile: Floats  # (168, D)
     deff: Floats
     epsilon: Floats  # ε_j
+    q: Floats  # share of what a direction is the indicator of, nan where it is a shape
     # Per monitor
     bet_start: Ints
     direction_start: Ints
@@ -244,6 +245,7 @@ def build_bets(
         profile=_together([np.round(monitor.profile / GRAIN) * GRAIN for monitor in learned], axis=1, rows=168),
         deff=_together([monitor.deff for monitor in learned]),
         epsilon=_together(epsilons),
+        q=_together([np.where(np.array(one.kinds) == "shape", np.nan, one.q) for one in learned]),
         bet_start=np.array(bet_start),
         direction_start=np.array(direction_start),
         edges=np.array([at for m in learned for at in (m.first, m.first + m.phi.shape[0])], dtype=np.int64),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from panes_of_counts import DAY, EVENTS, PANE, counts, layout, play, reference, rows
 
 from detectors import resolve
 from detectors.resolve import Watches
+from detectors.scopes import build_scope
 
 NOBODY = np.zeros(0, dtype=np.int64)
+OF, SIX_DAYS = reference(numbers=1), 6 * DAY // PANE
 
 
 def watched(size: float) -> Watches:
@@ -74,3 +77,13 @@ def test_watches_stay_in_order() -> None:
     assert watches.direction.tolist() == [1, 3, 9]
     assert watches.size.tolist() == [0.1, 0.5, 0.9]
     assert resolve.drop(watches, np.array([3])).direction.tolist() == [1, 9]
+
+
+def test_a_few_percent_that_go_missing_and_stay_missing_are_one_incident() -> None:
+    """Four runs of six days: 4 opened. With the reference's variance in h, 10 had opened."""
+    scope, opened = build_scope(OF, layout(OF)), 0
+    for seed in (101, 103, 104, 109):
+        drawn = rows(seed, SIX_DAYS * EVENTS, numbers=1, missing=0.05)
+        _, results = play(scope, counts(OF, drawn, panes=SIX_DAYS))
+        opened += sum(result.opened for result in results)
+    assert opened == 4
