@@ -5,8 +5,8 @@ and its own window: the fewest last panes that hold `clear_for` panes and events
 `h = 1.64·√(deff/Σn)`. It is clear when over that window `|m| + h <= |size|/2` and no alarm fell in it. A size is never
 raised to the largest seen: a quarter of the incidents would then resolve early. Panes without events say nothing and
 do not count. A size below the tolerance is taken as the tolerance: less than that is no change, by the user's word.
-A share that has grown also scatters more (`spread_at_half`): by the reference's own variance 5 % missing values in place
-of none at all were called well in 8 of 12 runs of six days while they stayed.
+A share that has grown also scatters more (`spread_at_half`): by the reference's own variance 5 % missing values that
+stayed for six days were called well in 7 runs of 12.
 
 Memory is bounded: a window is kept as at most `BLOCKS` blocks of a 32nd of what it needs, so it is exact to the pane
 up to 32 panes and to 3 % of its length beyond.
