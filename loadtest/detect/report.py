@@ -80,10 +80,9 @@ def bench(
     pieces = Pieces(keep, quick=quick, seed=seed)
     with open_peers(peers, root=root, say=say) if needed else Peers(None, "not asked") as others:
         versions = others.versions()
-        arls = (100_000,) if quick else (10_000, 100_000)
         # The peers work beside ours: what they are asked is queued when its rows are made.
         theirs: list[tuple[Task, Callable[[], Iterable[tuple[Row, list[Row]]]]]] = []
-        for task in peer_tasks(wanted, arls=arls):
+        for task in peer_tasks(wanted, quick=quick):
             if task in pieces:
                 theirs.append((task, list))
             elif task[0] == "public":
@@ -112,7 +111,7 @@ def bench(
 
 def tasks(wanted: Iterable[str], *, quick: bool) -> list[Task]:
     """What ours has to do, in the order of the table: (group, what, events a pane, monitors)."""
-    out: list[Task] = [("matched", kind, 0, 0) for kind in ("bernoulli", "normal", "calibration")]
+    out: list[Task] = [("matched", kind, arl, 0) for arl in _arls(quick) for kind in matched.KINDS]
     for null in NULLS:
         if not quick or null.name in QUICK_NULLS:
             out.append(("honesty", null.name, 50, 1))
@@ -129,10 +128,13 @@ def tasks(wanted: Iterable[str], *, quick: bool) -> list[Task]:
     return [task for task in out if task[0] in set(wanted)]
 
 
-def peer_tasks(wanted: Iterable[str], *, arls: Iterable[int]) -> list[Task]:
+def _arls(quick: bool) -> tuple[int, ...]:
+    return (100_000,) if quick else (10_000, 100_000)
+
+
+def peer_tasks(wanted: Iterable[str], *, quick: bool) -> list[Task]:
     """What the peers have to do, and public streams, where ours goes beside them."""
-    kinds = ("bernoulli", "normal", "calibration")
-    out: list[Task] = [("matched", f"peers {kind}", arl, 0) for arl in arls for kind in kinds]
+    out: list[Task] = [("matched", f"peers {kind}", arl, 0) for arl in _arls(quick) for kind in matched.KINDS]
     return [task for task in (("public", "streams", 0, 0), *out) if task[0] in set(wanted)]
 
 
@@ -140,8 +142,7 @@ def done(task: Task, quick: bool, seed: int) -> list[tuple[Row, list[Row]]]:
     """Rows of one task, each with its bars."""
     group, what, n, monitors = task
     if group == "matched":
-        arls = (100_000,) if quick else (10_000, 100_000)
-        return list(matched.chart_rows(what, arls=arls, quick=quick, seed=seed))
+        return list(matched.chart_rows(what, arls=(n,), quick=quick, seed=seed))
     if group == "honesty":
         row, bar = null_row(by_name(what), n=n, monitors=monitors, budgets=20 if quick else 30, seed=seed)
         return [(row, [bar])]
@@ -302,7 +303,7 @@ def collected(keep: Path, *, seed: int, quick: bool = False) -> dict[str, Any]:
     rows: dict[str, list[Row]] = {name: [] for name in GROUPS}
     bars: list[Row] = []
     lacking = []
-    for task in [*tasks(GROUPS, quick=quick), *peer_tasks(GROUPS, arls=(100_000,) if quick else (10_000, 100_000))]:
+    for task in [*tasks(GROUPS, quick=quick), *peer_tasks(GROUPS, quick=quick)]:
         if task not in pieces:
             lacking.append(" ".join(str(part) for part in task if part))
             continue

@@ -42,7 +42,7 @@ def test_a_piece_that_broke_off_leaves_nothing(tmp_path: Path) -> None:
 
 def test_no_two_tasks_share_a_file(tmp_path: Path) -> None:
     pieces = Pieces(tmp_path, quick=False, seed=0)
-    wanted = [*report.tasks(report.GROUPS, quick=False), *report.peer_tasks(report.GROUPS, arls=(10_000, 100_000))]
+    wanted = [*report.tasks(report.GROUPS, quick=False), *report.peer_tasks(report.GROUPS, quick=False)]
     for task in wanted:
         pieces.done(task, list)
     assert pieces.taken()["pieces"] == len(wanted)
