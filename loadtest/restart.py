@@ -1,0 +1,218 @@
+"""How long a restarted worker takes to be ready, by the number of monitors whose state it has to read back.
+
+    python -m loadtest.restart [--monitors 1000 10000 100000]    # a broker of its own from .parts/
+
+How the state is made: one reference (20 numeric features, two weeks, four countries) is shared by all models; a model
+has 20 features × 5 views = 100 monitors. A real worker reads eight closed panes of every model and one open one from
+`profiles` (8 partitions, 100 events a pane and model), so that charts have state, closed panes are held for late
+events, and open ones must be replayed; then it leaves. A second worker is started in this process and timed, from its
+start to its assignment, and from there to the moment at which every task is restored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import resource
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Producer
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "integration"))
+
+from brokers import Kafka
+
+from detectors.bins import Binner
+from detectors.building import ReferenceBuilder
+from detectors.references import Reference, dumps
+from detectors.rows import Rows
+from detectors.tabulate import tabulate
+from schemas.control import Cluster
+from schemas.layouts import Layout, View
+from schemas.profiles import Delta, DeltaRow, Progress, encode, encode_ints, encode_sparse
+from streamer.app import Worker
+from streamer.core.control import publish_cluster, publish_layout, publish_reference
+from streamer.core.records import Output
+from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.topics import create_topics, topic_specs
+from streamer.stages import Monitoring
+
+FEATURES, COUNTRIES, PARTITIONS = 20, ("DE", "ES", "FR", "IT"), 8
+PANE, DAY, BEGIN = 600_000, 86_400_000, 1_735_516_800_000
+PANES, EVENTS = 8, 100
+PER_MODEL = FEATURES * (1 + len(COUNTRIES))
+
+
+def rows(n: int, *, start: int, span: int, seed: int) -> Rows:
+    """Normal features, with a country each."""
+    rng = np.random.default_rng(seed)
+    return Rows(
+        ts=np.sort(rng.integers(start, start + span, n)),
+        columns={f"x{i}": rng.normal(size=n) for i in range(FEATURES)},
+        version=None,
+        segments={"country": rng.choice(np.array(COUNTRIES, dtype=object), n)},
+    )
+
+
+@cache
+def reference() -> Reference:
+    """Two weeks, a hundred events a pane."""
+    past = rows(14 * 144 * EVENTS, start=BEGIN - 14 * DAY, span=14 * DAY, seed=1)
+    builder = ReferenceBuilder("m", "features", segments=("country",))
+    builder.survey(past)
+    builder.count(past)
+    return builder.finish()
+
+
+def layouts(models: int) -> list[Layout]:
+    """One model beside the other, spread over the partitions."""
+    names = tuple(f"x{i}" for i in range(FEATURES))
+    views = (View(), *(View("country", country) for country in COUNTRIES))
+    return [
+        Layout(
+            model=f"m{i}", kind="features", from_ms=0, reference=reference().id, pane_ms=PANE, segments=("country",),
+            views=views, monitored=names, monitors=PER_MODEL, max_alert_age_ms=None, partition=i % PARTITIONS,
+        )
+        for i in range(models)
+    ]  # fmt: skip
+
+
+def body(pane: int) -> dict[str, Any]:
+    """Counts of one pane, the same for every model."""
+    came = rows(EVENTS, start=BEGIN + pane * PANE, span=PANE, seed=100 + pane)
+    table, country = reference().table, came.segments["country"]
+    group = np.array([COUNTRIES.index(name) for name in country], dtype=np.int64)
+    numeric = np.stack([came.columns[spec.name] for spec in table.numeric], axis=1)
+    none = np.zeros((EVENTS, 0), dtype=np.int32)
+    counts, least, largest = tabulate(table, Binner(table.specs), numeric, none, group, len(COUNTRIES))
+    return {
+        "width": table.width,
+        "max_ts": int(came.ts.max()),
+        "rows": [DeltaRow(BEGIN + pane * PANE, "1", (name,)) for name in COUNTRIES],
+        "body": encode_sparse(counts.ravel()),
+        "extremes": encode_ints(np.stack([least, largest], axis=-1).ravel()),
+    }
+
+
+def publish(settings: KafkaSettings, outputs: list[Output]) -> None:
+    """Write records without a transaction, and wait for all."""
+    producer = Producer(
+        {"bootstrap.servers": settings.bootstrap_servers, "linger.ms": 20, "message.max.bytes": 9_000_000}
+    )
+    for output in outputs:
+        while True:
+            try:
+                producer.produce(settings.topic(output.topic), output.value, output.key, output.partition or 0)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+
+
+def feed(settings: KafkaSettings, of: list[Layout]) -> None:
+    """The control topic, and `profiles`: a delta per model and pane, then what says that the pane may close."""
+    publish(settings, [publish_cluster(Cluster(sources=PARTITIONS, profiles=PARTITIONS))])
+    publish(settings, [*publish_reference(reference().id, dumps(reference())), *map(publish_layout, of)])
+    at, seq = np.zeros((PARTITIONS, PARTITIONS), dtype=int), 0
+    for pane in range(PANES + 1):
+        told = body(pane)
+        outputs: list[Output] = []
+        for one in of:
+            seq, q = seq + 1, one.partition
+            begin, end = int(at[0, q]), int(at[0, q]) + EVENTS
+            at[0, q] = end
+            delta = Delta(
+                source=0, begin=begin, end=end, part=0, parts=1, seq=seq, model=one.model, layout=one.id, **told
+            )
+            outputs.append(Output("profiles", b"0", encode(delta), q))
+        for source, q in np.ndindex(at.shape):
+            seq += 1
+            maxima = {one.model: BEGIN + (pane + 1) * PANE - 1 for one in of if one.partition == q}
+            here = int(at[source, q])
+            progress = Progress(
+                source=source, begin=here, end=here, part=0, parts=1, seq=seq, caught_up=False, maxima=maxima
+            )
+            outputs.append(Output("profiles", b"%d" % source, encode(progress), q))
+        publish(settings, outputs)
+
+
+async def counted(settings: KafkaSettings, *, events: int, panes: int) -> float:
+    """Run a worker until it has taken in all; the seconds that took."""
+    begun = time.monotonic()
+    async with Worker(settings, stages=(Monitoring(),)) as worker:
+        while True:
+            if worker.failure is not None:
+                raise worker.failure
+            states = [task.state for task in worker.deliveries["monitoring"].tasks.values() if task.state is not None]
+            counters = [state.counters for state in states]
+            if sum(c.consumed for c in counters) == events and sum(c.panes for c in counters) >= panes:
+                await asyncio.sleep(1.0)
+                return time.monotonic() - begun
+            await asyncio.sleep(0.2)
+
+
+async def restarted(settings: KafkaSettings) -> tuple[float, float]:
+    """Seconds from the start of a worker to its assignment, and from there to every task restored."""
+    begun = time.monotonic()
+    worker = Worker(settings, stages=(Monitoring(),))
+    starting = asyncio.create_task(worker.start())
+    try:
+        while not (worker.deliveries and worker.deliveries["monitoring"].tasks):
+            await asyncio.sleep(0.005)
+        assigned = time.monotonic()
+        await starting
+        await worker.wait_until_ready()
+        return assigned - begun, time.monotonic() - assigned
+    finally:
+        await worker.stop()
+
+
+def measured(kafka: Kafka, monitors: int) -> str:
+    """A line of the table."""
+    name = f"restart-{monitors}"
+    settings = KafkaSettings(
+        bootstrap_servers=kafka.bootstrap, app=name, topic_prefix=f"{name}-", replication=1, slot="0",
+        inputs={"features": f"{name}-features"}, session_timeout_ms=6_000, broker_timeout_s=300.0,
+    )  # fmt: skip
+    asyncio.run(create_topics(settings, topic_specs(settings, sources=PARTITIONS, profiles=PARTITIONS)))
+    of = layouts(max(1, monitors // PER_MODEL))
+    feed(settings, of)
+    took = asyncio.run(counted(settings, events=(PANES + 1) * EVENTS * len(of), panes=PANES * len(of)))
+    times = [asyncio.run(restarted(settings)) for _ in range(3)]
+    start, ready = (sorted(column)[1] for column in zip(*times, strict=True))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    size = sum(
+        file.stat().st_size for file in kafka.folder.rglob("*.log") if f"{name}-monitoring-changelog" in str(file)
+    )
+    return (
+        f"| {len(of) * PER_MODEL:,} | {len(of):,} | {size / 1e6:,.0f} MB | {start:.1f} s | {ready:.1f} s "
+        f"| {memory:,} MB | {took:.0f} s |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--monitors", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    print("| monitors | models | changelog | start to assignment | assignment to ready | memory at most | made in |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="tripline-restart-") as folder:
+        kafka = Kafka(Path(folder))
+        try:
+            kafka.start()
+            for monitors in asked.monitors:
+                print(measured(kafka, monitors), flush=True)
+        finally:
+            kafka.kill()
+
+
+if __name__ == "__main__":
+    main()
