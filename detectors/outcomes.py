@@ -242,10 +242,10 @@ class OutcomeTable:
 def tabulate_outcomes(table: OutcomeTable, rows: JoinedRows, group: Ints, groups: int) -> Ints:
     """Tables of `groups` cells, (groups, width); group (n,) says which cell a row belongs to.
 
-    A prediction without a label is given that of a score of at least ½, where the score is a probability. Predictions
-    without an outcome are counted by `expected_rows`. errors: n, clipped, then with e the error and u the truth from
-    the centre, in scales: Σe, Σ|e|, Σe², Σu, Σu² in 2**-20, Σe⁴, Σu³, Σu⁴, Σe²u, Σe²u² in 2**-10, and the chart's loss,
-    Σ min(|e|/4, 1), in 2**-20.
+    A prediction without a label is given that of a score of at least ½, where the score is a probability; one outside
+    [0, 1] is then none, and such a prediction stands in n alone. Predictions without an outcome are counted by
+    `expected_rows`. errors: n, clipped, then with e the error and u the truth from the centre, in scales: Σe, Σ|e|,
+    Σe², Σu, Σu² in 2**-20, Σe⁴, Σu³, Σu⁴, Σe²u, Σe²u² in 2**-10, and the chart's loss, Σ min(|e|/4, 1), in 2**-20.
 
     >>> table = OutcomeTable(OutcomeSpec(kind="binary", classes=("0", "1"), edges=(0.5,)))
     >>> rows = JoinedRows.of(score=np.array([0.25, 0.75, 0.75]), outcome=np.array([0, 1, 0]))
@@ -295,6 +295,8 @@ def labels_by_score(table: OutcomeTable, counts: Ints) -> Ints:
 def _tabulate_classes(table: OutcomeTable, rows: JoinedRows, flat: Ints, at: Ints) -> None:
     spec, classes = table.spec, table.classes
     scored = np.isfinite(rows.score)
+    if spec.probability:  # what is none cannot be calibrated; that it came shows in the score's own chart
+        scored &= (rows.score >= 0.0) & (rows.score <= 1.0)
     label = rows.label
     if spec.kind == "binary" and spec.probability:
         label = np.where((label < 0) & scored, (rows.score >= 0.5).astype(np.int64), label)
@@ -332,7 +334,7 @@ def _tabulate_scores(table: OutcomeTable, score: Floats, y: Ints, sign: Ints, *,
     np.add.at(flat, place + Y, sign * y)
     if not table.spec.probability:
         return
-    p = np.clip(score, 0.0, 1.0)
+    p = score
     np.add.at(flat, place + P, sign * _fixed(p, SCORE_BITS))
     np.add.at(flat, place + PP, sign * _fixed(p * p, SCORE_BITS))
     np.add.at(flat, place + PY, sign * y * _fixed(p, SCORE_BITS))

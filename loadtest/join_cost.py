@@ -1,7 +1,8 @@
 """What the join costs: `python -m loadtest.join_cost [--pending 1000000] [--events 40000]`.
 
 Prints bytes and CPU per pending row, rows restored per second, and the CPU of stage 1 per event: predictions alone,
-predictions that are kept, and their outcomes, one for each.
+predictions that are kept, and their outcomes, one for each. On 2 cores (busy ones), 1,000,000 pending rows: 35.4 bytes a
+row; insert 0.37 µs while the store grows, 0.15 later, look up 0.20, look up and settle 0.39; 2.8 M rows/s restored.
 """
 
 from __future__ import annotations
@@ -93,15 +94,16 @@ def measure_stage(events: int, pending_rows: int) -> None:
     assert state.join is not None
     assert state.join.counts["matched"] == events, (state.join.counts, state.drops)
     latest = {one.key: one.value for one in outputs if one.topic == "changelog"}
-    began = time.perf_counter()
+    began = time.process_time()
     again = restore(latest.items(), joined)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert again is not None
     print(
         f"µs of CPU per event: a prediction {alone:.2f} without outcomes, {kept:.2f} with; its outcome {matched:.2f}; "
         f"both {(kept + matched) / 2:.2f} each, {100 * alone / ((kept + matched) / 2):.0f} % of the rate without"
     )
-    print(f"{len(predictions):,} rows restored in {seconds:.2f} s, {len(predictions) / seconds / 1e6:.2f} M rows/s")
+    rate = len(predictions) / seconds / 1e6
+    print(f"{len(predictions):,} rows restored in {seconds:.2f} s of CPU, {rate:.2f} M rows/s")
 
 
 def _cost(

@@ -327,3 +327,13 @@ def test_a_new_layout_begins_its_charts_anew_and_reports_the_old_panes() -> None
     assert not last[change - HOUR].early
     assert last[change - HOUR].n == 6 * N
     assert reader.state.counters.outcome_drops == {"late": 0, "layout": 0}
+
+
+def test_coverage_and_delay_of_labels_are_what_metrics_export() -> None:
+    """Of the last mature panes: coverage of the last, median and 99 % delay by class, in seconds."""
+    reader = Reader.start(control(layout())).read(Traffic(layout()).run(60).log)
+    assert reader.state.label_coverage() == {"m": 1.0}
+    delays = reader.state.label_delays()
+    assert set(delays) == {("m", label, quantile) for label in "01" for quantile in ("0.5", "0.99")}
+    assert min(delays.values()) == pytest.approx(3600, rel=0.5)
+    assert Reader.start(control(layout())).state.label_delays() == {}

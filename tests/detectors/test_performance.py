@@ -288,6 +288,17 @@ def test_classes_are_read_as_people_write_them() -> None:
         )
 
 
+def test_a_score_that_is_no_probability_where_others_are_is_left_out() -> None:
+    """Scores of 1.7 among probabilities: counted as matched, in no loss, no calibration, no confusion of their own."""
+    scores, y = binary(11, 2000)
+    table = OutcomeTable(spec_of(scores=scores))
+    sound = counted(table, JoinedRows.of(score=scores, outcome=y))
+    odd = counted(table, JoinedRows.of(score=np.array([1.7, -0.2]), outcome=np.array([0, 1])))
+    assert odd[table.n] == 2
+    assert performance.measure(table, sound + odd) == performance.measure(table, sound)
+    assert performance.calibration(table, sound + odd) == performance.calibration(table, sound)
+
+
 def test_nothing_counted_measures_nothing() -> None:
     """An empty table has no metric, no calibration, no coverage; not an exception."""
     table = OutcomeTable(spec_of(scores=np.linspace(0, 1, 100)))
