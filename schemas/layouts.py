@@ -5,6 +5,7 @@ Layouts travel on the compacted `control` topic; a pane's start chooses the layo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Literal, TypeAlias
 
@@ -95,6 +96,14 @@ class OtherDetector(msgspec.Struct, frozen=True, kw_only=True):
         return hash((self.name, tuple(sorted(self.parameters.items()))))
 
 
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector of river's on a statistic of one feature of the whole model, one value a pane: noted."""
+
+    feature: str
+    statistic: Statistic
+    detector: OtherDetector
+
+
 class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When a retrain trigger is emitted: `condition` has held for `for_ms` of event time, once per incident.
 
@@ -147,8 +156,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     early_outcome_wait_ms: how much sooner than its prediction an outcome may be appended. positive: the positive of
     two classes; "": the one of `1`, `true`, `yes`, else the last in order.
     page_when: an incident is posted from the pane on at whose close it holds; None: from its opening.
+    reset: why, and on whose word, everything begins anew at `from_ms`; "": what the stream taught goes on.
     statistics: reported beside PSI, Jensen–Shannon and KS; watch: limits on statistics. reported: limits on numbers of
-    the reports on outcomes. also: river's detectors on the model's errors, noted.
+    the reports on outcomes. also: river's detectors on the model's errors, noted;
+    series: on statistics.
     """
 
     model: str
@@ -199,6 +210,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     batch_gap_ms: int = 0
     reported: tuple[ReportLimit, ...] = ()
     also: tuple[OtherDetector, ...] = ()
+    series: tuple[Series, ...] = ()
+    reset: str = ""
 
     @property
     def id(self) -> str:
@@ -221,6 +234,27 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def layout_id(layout: Layout) -> str:
-    """Content hash of a layout, 16 hex digits of BLAKE2b over its sorted JSON."""
-    raw = msgspec.json.encode(msgspec.to_builtins(layout), order="sorted")
+    """Content hash of a layout, 16 hex digits of BLAKE2b over the sorted JSON of all that is not as by default.
+
+    What stands at its default is left out, so that a field of a later version does not change the id of a layout that
+    is in force: a worker would take it for one that it learned of too late.
+    """
+    raw = msgspec.json.encode(_told(layout), order="sorted")
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
+
+
+@functools.cache
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, object]:
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+def _told(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        named = ((name, getattr(value, name), default) for name, default in _defaults(type(value)).items())
+        return {name: _told(found) for name, found, default in named if found != default}
+    if isinstance(value, tuple | list):
+        return [_told(one) for one in value]
+    return value

@@ -18,7 +18,7 @@ from detectors.outcomes import outcome_spec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
-from schemas.layouts import Expectation, Layout, Limits, ReportLimit, RetrainPolicy, View, Watch
+from schemas.layouts import Expectation, Layout, Limits, ReportLimit, RetrainPolicy, Series, View, Watch
 from streamer import config as configuration
 from streamer import spans
 from streamer.complaints import nearest
@@ -160,7 +160,16 @@ def layout_of(
         links=dict(model.links),
         severity=model.severity,
         statistics=tuple(dict.fromkeys(name for name in model.statistics if name not in ALWAYS)),
-        watch=tuple(Watch(feature=one.feature, statistic=one.statistic, above=one.above) for one in model.watch),
+        watch=tuple(
+            Watch(feature=one.feature, statistic=one.statistic, above=one.above)
+            for one in model.watch
+            if one.above is not None
+        ),
+        series=tuple(
+            Series(feature=one.feature, statistic=one.statistic, detector=one.detector)
+            for one in model.watch
+            if one.detector is not None
+        ),
         page_when=None if model.page_when is None else condition_of(model.page_when, named),
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
@@ -237,9 +246,20 @@ def plan(
     return sorted(changes, key=lambda change: change.layout.model)
 
 
+def begin_anew(model: str, control: Control, *, times: Mapping[str, int], word: str) -> Change:
+    """The layout in force once more, a pane ahead, with a word on why: what was learned until then is forgotten.
+
+    times: how far event time of a model has come. word: whose, and why.
+    """
+    last = control.models[model][-1]
+    from_ms = _from(last, last, time=times.get(model, 0), since=None)
+    layout = msgspec.structs.replace(last, from_ms=from_ms, reset=word)
+    return Change(layout=layout, before=last, differences=("reset",))
+
+
 def differing(before: Layout, after: Layout) -> tuple[str, ...]:
     """Names of what differs in two layouts, where it stands and when it begins aside."""
-    aside = {"from_ms", "partition", "format"}
+    aside = {"from_ms", "partition", "format", "reset"}
     names = (name for name in Layout.__struct_fields__ if name not in aside)
     return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 

@@ -135,6 +135,22 @@ def on_run(
     raise typer.Exit(command(config, slot=slot, accept_gap=accept_gap, verbose=verbose))
 
 
+@app.command("reset")
+def on_reset(
+    model: Annotated[str, typer.Argument(help="Its name.")],
+    *,
+    config: Config = DEFAULT,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "",
+    by: By = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a model begin anew while its workers run; says what is lost, and asks."""
+    from streamer.commands.reset import reset as command
+
+    raise typer.Exit(command(config, model, reason=reason, by=by, yes=yes, as_json=as_json))
+
+
 @app.command("doctor")
 def on_doctor(*, config: Config = DEFAULT, as_json: Json = False) -> None:
     """What is wrong, or will be, with what runs: topics, workers, lag, state, clocks, Alertmanagers; exit 1 if so."""

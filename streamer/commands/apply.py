@@ -85,7 +85,7 @@ async def applied(
         profiles=cluster.profiles if cluster else None,
     )
     rates = {name: rate_of(reference) for name, reference in references.items()}
-    times = await _times(settings, control) if timed else dict.fromkeys(control.models, 0)
+    times = await times_of(settings, control) if timed else dict.fromkeys(control.models, 0)
     changes = plan(wanted, control, profiles=profiles, rates=rates, times=times, since=since)
     inputs = remappings(loaded.config.mapping, control, now=time.time_ns() // 1_000_000, since=since)
     outputs: list[Output] = []
@@ -107,7 +107,7 @@ async def control_of_topic(settings: KafkaSettings) -> Control:
     return control
 
 
-async def _times(settings: KafkaSettings, control: Control) -> Mapping[str, int]:
+async def times_of(settings: KafkaSettings, control: Control) -> Mapping[str, int]:
     """How far each model's event time may have come.
 
     What the sources said last. A model that nobody spoke of recently is taken to stand where the clock of this machine

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors import series
 from detectors.charts import rivers
 from detectors.charts.rivers import Riverside
 from detectors.outcome_states import save_state as save_outcomes
@@ -26,7 +28,7 @@ from streamer.core.incidents import leading_version
 from streamer.core.judging import Judge
 from streamer.core.marking import spent
 from streamer.core.merging import Extras, Pane
-from streamer.core.models import OUTCOME_BLOCK, RIVER_BLOCK, Held, Model
+from streamer.core.models import OUTCOME_BLOCK, RIVER_BLOCK, SERIES_BLOCK, Held, Model
 from streamer.core.outbox import Outbox
 from streamer.core.positions import Counters
 from streamer.core.records import Output
@@ -35,6 +37,8 @@ from streamer.core.tallies import Tally
 
 #: A run of at least this many empty panes becomes one report and one step of the charts.
 LONG_GAP = 24
+#: The first close under a layout makes its charts, which takes so many times as long as a close.
+FIRST_CLOSE = 50
 
 
 class Seen(NamedTuple):
@@ -93,6 +97,10 @@ class Turn:
                 blocks[RIVER_BLOCK] = rivers.save(model.rivers)
             elif form is not None and form.layout.also and RIVER_BLOCK in model.blocks:
                 blocks[RIVER_BLOCK] = model.blocks[RIVER_BLOCK]
+            if form is not None and model.series is not None:
+                blocks[SERIES_BLOCK] = rivers.save(model.series)
+            elif form is not None and form.layout.series and SERIES_BLOCK in model.blocks:
+                blocks[SERIES_BLOCK] = model.blocks[SERIES_BLOCK]
             records += model.chart_records(blocks)
         records += [models[name].held_record(start, layout) for (name, start), layout in sorted(self.held.items())]
         records += [models[name].late_record(start, layout) for (name, start), layout in sorted(self.late.items())]
@@ -137,6 +145,7 @@ def close_next(turn: Turn, model: Model) -> int:
         return _move_away(turn, model, start, watermark)
     if start + pane_ms > watermark:
         return 0
+    cost = form.monitors if form.built else form.monitors * FIRST_CLOSE
     if form.id != model.layout:
         _begin(turn, model, form, at=start)
     say_revisions(turn, model)
@@ -153,7 +162,7 @@ def close_next(turn: Turn, model: Model) -> int:
     turn.charts.add(model.name)
     turn.counters.panes += closed
     release(turn, model)
-    return form.monitors
+    return cost
 
 
 def say_revisions(turn: Turn, model: Model) -> None:
@@ -216,6 +225,9 @@ def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
         episode=model.episode,
         marked=turn.marked(form, pane.start + form.layout.pane_ms),
     )
+    if form.layout.series:
+        noted = _note_series(turn, model, form, counts[0], at=pane.start + form.layout.pane_ms)
+        report = msgspec.structs.replace(report, findings=[*report.findings, *noted])
     turn.outbox.window(report)
     turn.counters.windows += 1
     if form.layout.hold_ms > 0:
@@ -225,6 +237,33 @@ def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
         turn.held[model.name, pane.start] = form.id
         if pane.late.slots:
             turn.late[model.name, pane.start] = form.id
+
+
+def _note_series(turn: Turn, model: Model, form: Form, row: npt.NDArray[np.int64], *, at: int) -> list[str]:
+    """What river's detectors say of the statistics of a pane, in words: for the report and the audit, never a page."""
+    told = form.layout.series
+    if model.series is None:
+        saved = model.blocks.get(SERIES_BLOCK)
+        detectors = [one.detector for one in told]
+        model.series = series.start(told) if saved is None else rivers.load(detectors, saved)
+    model.series, noted = series.update(told, form.scope.series, model.series, row)
+    for one in noted:
+        name = one.series.detector.name
+        turn.counters.noted[name] = turn.counters.noted.get(name, 0) + 1
+        turn.outbox.audit(
+            f"model {model.name}",
+            "noted, outside the budget",
+            Reason.OTHER_DETECTOR,
+            at=at,
+            model=model.name,
+            detector=name,
+            feature=one.series.feature,
+            statistic=one.series.statistic,
+            panes=one.panes,
+            before=one.before,
+            now=one.now,
+        )
+    return [one.words for one in noted]
 
 
 def _close_empty(turn: Turn, model: Model, form: Form, start: int, run: int) -> int:
@@ -276,30 +315,35 @@ def _empty_run(turn: Turn, model: Model, form: Form, start: int, watermark: int)
 
 
 def _begin(turn: Turn, model: Model, form: Form, *, at: int) -> None:
-    """A layout comes in force: charts begin anew, what the stream taught goes on, the old one's incident is over."""
+    """A layout comes in force: charts begin anew, and the old one's incident is over.
+
+    What the stream taught goes on, unless the layout is a reset: that keeps nothing but the policies' cooldowns.
+    """
     older = turn.forms.by_id(model.name, model.layout) if model.layout else None
     if model.episode is not None:
-        turn.judge(model, older or form).end(Reason.LAYOUT_CHANGED, at=at)
+        turn.judge(model, older or form).end(Reason.RESET if form.layout.reset else Reason.LAYOUT_CHANGED, at=at)
         turn.ledgers.add(model.name)
     turn.outbox.audit(
         f"layout {form.id}",
-        "in force",
-        Reason.LAYOUT_IN_FORCE,
+        "begins anew" if form.layout.reset else "in force",
+        Reason.RESET if form.layout.reset else Reason.LAYOUT_IN_FORCE,
         at=at,
         model=model.name,
         before=model.layout,
         reference=form.layout.reference,
+        **({"why": form.layout.reset} if form.layout.reset else {}),
     )
     state = model.scope
     if state is None and older is not None and model.blocks:
         state = load_state(older.scope, model.feature_blocks())
-    if older is None or state is None:
+    if older is None or state is None or form.layout.reset:
         model.scope = form.scope.start()
     else:
         model.scope = succeed(form.scope, older=older.scope, state=state)
     model.layout = form.id
     model.outcome_state = None if form.outcomes is None else form.outcomes.start()
     model.rivers = Riverside.start(form.layout.also) if form.layout.also else None
+    model.series = series.start(form.layout.series) if form.layout.series else None
 
 
 def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
@@ -309,7 +353,7 @@ def _move_away(turn: Turn, model: Model, start: int, watermark: int) -> int:
         if model.episode is not None and older is not None:
             turn.judge(model, older).end(Reason.LAYOUT_CHANGED, at=start)
             turn.ledgers.add(model.name)
-        model.scope, model.outcome_state, model.rivers, model.layout = None, None, None, ""
+        model.scope, model.outcome_state, model.rivers, model.series, model.layout = None, None, None, None, ""
         turn.charts.add(model.name)
         turn.clocks.add(model.name)
     release(turn, model)
