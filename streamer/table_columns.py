@@ -48,6 +48,7 @@ class TableError(TriplineError):
 class TableFile:
     """A file that was looked at: its columns in order, and what each is. Of texts: skip, lines before the data;
     delimiter, between its columns; arff, it is one; wordy, columns of numbers with words among the first rows.
+    Of nested ones: lists, columns that hold lists; items, columns that are entries of one, which are read by name only.
     """
 
     path: Path
@@ -57,6 +58,16 @@ class TableFile:
     delimiter: str = ","
     arff: bool = False
     wordy: set[str] = field(default_factory=set)
+    lists: tuple[str, ...] = ()
+    items: frozenset[str] = frozenset()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people about what is left out of it."""
+        if not self.lists:
+            return []
+        entries = f"; their entries can be named, as in {min(self.items)}" if self.items else ""
+        return [f"lists are left out: {', '.join(self.lists)}{entries}"]
 
 
 def unpacked(path: Path) -> IO[bytes]:

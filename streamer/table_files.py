@@ -6,7 +6,7 @@ What a column is, the file says (Parquet, ARFF), or its first chunk (CSV, JSON L
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,34 +109,39 @@ def form_of(path: Path) -> str:
 def _look_parquet(path: Path) -> TableFile:
     file = pq.ParquetFile(path)
     kinds: dict[str, Kind] = {}
-    for column in _flat(file.schema_arrow):
-        kinds[column.name] = arrow_kind(column.type)
+    lists: list[str] = []
+    for names, kind in _flat(file.schema_arrow):
+        if pa.types.is_nested(kind):
+            lists.append(".".join(names))
+        else:
+            kinds[".".join(names)] = arrow_kind(kind)
     refuse_repeated(path, list(kinds))
-    return TableFile(path, kinds, total=file.metadata.num_rows)
+    return TableFile(path, kinds, total=file.metadata.num_rows, lists=tuple(lists))
 
 
-def _flat(schema: pa.Schema) -> Iterator[Any]:
-    for column in schema:
+def _flat(fields: Iterable[Any], *outer: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Names and types of columns, those inside of structs too."""
+    for column in fields:
+        names = (*outer, column.name)
         if pa.types.is_struct(column.type):
-            yield from (pa.field(f"{column.name}.{inner.name}", inner.type) for inner in column.type)
-        elif not pa.types.is_nested(column.type):
-            yield column
+            yield from _flat(column.type, *names)
+        else:
+            yield names, column.type
 
 
 def _read_parquet(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tally: Tally) -> Iterator[Chunk]:
     # Without pre_buffer: it would keep every page that was ever read until the end.
     file = pq.ParquetFile(table.path, pre_buffer=False, buffer_size=1 << 20)
-    present = set(file.schema_arrow.names)
-    columns = sorted({name if name in present else name.partition(".")[0] for name in wanted})
+    places = {".".join(names): names for names, _ in _flat(file.schema_arrow)}
+    columns = sorted({places[name][0] for name in wanted})
     first = 0
     for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
         chunk = {}
         for name, kind in wanted.items():
-            if name in present:
-                array = batch.column(name)
-            else:
-                outer, _, inner = name.partition(".")
-                array = pc.struct_field(batch.column(outer), inner)
+            outer, *within = places[name]
+            array = batch.column(outer)
+            for inner in within:
+                array = pc.struct_field(array, inner)
             chunk[name] = as_column(array, kind, name, first=first, lenient=lenient, tally=tally)
         first += batch.num_rows
         yield chunk

@@ -1,4 +1,6 @@
-"""JSON Lines: one object a line; objects inside it become columns with dotted names, lists are left out.
+"""JSON Lines: one object a line; what lies inside it becomes columns with dotted names, `user.country`, `scores.1`.
+
+Entries of lists are columns for those who name them (`--map score=scores.1`), no features by themselves.
 
 A line that is no object is left out and counted; a file in which more than one in a hundred of the first is none is
 refused.
@@ -18,6 +20,11 @@ from detectors.rows import level_text
 from streamer.table_columns import CHUNK_ROWS, MOSTLY, Chunk, Kind, TableError, TableFile, unpacked, wrong_types
 from streamer.table_tally import Tally
 
+#: Objects of an event of ours, whose entries are what they are.
+_OURS = ("features", "proba", "segment")
+#: How deep names go, and how many entries of a list have one.
+_DEPTH, _ITEMS = 8, 64
+
 
 def look_json_lines(path: Path) -> TableFile:
     """Columns and kinds by the first 65,536 rows."""
@@ -30,7 +37,8 @@ def look_json_lines(path: Path) -> TableFile:
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row))
-    return TableFile(path, {name: _guess([row.get(name) for row in rows]) for name in names})
+    kinds = {name: _guess([row.get(name) for row in rows]) for name in names}
+    return TableFile(path, kinds, lists=tuple(tally.lists), items=frozenset(tally.items & kinds.keys()))
 
 
 def _guess(values: list[Any]) -> Kind:
@@ -52,7 +60,7 @@ def _json_rows(path: Path, tally: Tally) -> Iterator[list[dict[str, Any]]]:
             if not isinstance(row, dict):
                 tally.lines.add(1, place=number, value=row if isinstance(row, _NotJson) else "is not an object")
                 continue
-            rows.append(_flattened(row))
+            rows.append(_flattened(row, tally))
             if len(rows) == CHUNK_ROWS:
                 yield rows
                 rows = []
@@ -72,16 +80,29 @@ def _lenient(line: bytes) -> Any:
         return _NotJson(f"is not JSON: {error}")
 
 
-def _flattened(row: dict[str, Any]) -> dict[str, Any]:
-    if not any(isinstance(value, dict) for value in row.values()):
+def _flattened(row: dict[str, Any], tally: Tally) -> dict[str, Any]:
+    if not any(isinstance(value, dict | list) for value in row.values()):
         return row
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        if isinstance(value, dict):
-            flat.update({f"{name}.{inner}": v for inner, v in value.items() if not isinstance(v, dict | list)})
-        elif not isinstance(value, list):
-            flat[name] = value
+        # A feature of ours that is an object or a list is of a wrong type in the stream, and none here.
+        _spread(flat, name, value, depth=1 if name in _OURS else _DEPTH, item=False, tally=tally)
     return flat
+
+
+def _spread(flat: dict[str, Any], name: str, value: Any, *, depth: int, item: bool, tally: Tally) -> None:
+    if isinstance(value, dict):
+        for inner, within in value.items() if depth else ():
+            _spread(flat, f"{name}.{inner}", within, depth=depth - 1, item=item, tally=tally)
+    elif isinstance(value, list):
+        if not item:
+            tally.lists.setdefault(name)
+        for at, within in enumerate(value[:_ITEMS] if depth else ()):
+            _spread(flat, f"{name}.{at}", within, depth=depth - 1, item=True, tally=tally)
+    else:
+        flat[name] = value
+        if item:
+            tally.items.add(name)
 
 
 def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tally: Tally) -> Iterator[Chunk]:

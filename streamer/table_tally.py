@@ -28,7 +28,7 @@ class Tally:
     """Counts of one reading; rows are numbered among the lines that could be read.
 
     lines: that could not be read at all. others: rows of other models. untimed: rows whose time is empty or cannot be
-    read. words: by column, texts among numbers.
+    read. words: by column, texts among numbers. lists: columns that held one; items: names of their entries.
 
     >>> tally = Tally()
     >>> tally.word("age", 3, row=17, value="N.N.")
@@ -41,6 +41,8 @@ class Tally:
     others: int = 0
     untimed: Met = field(default_factory=Met)
     words: dict[str, Met] = field(default_factory=dict)
+    lists: dict[str, None] = field(default_factory=dict)
+    items: set[str] = field(default_factory=set)
 
     def word(self, column: str, count: int, *, row: int, value: str) -> None:
         """Count texts in a column of numbers."""

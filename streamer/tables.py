@@ -98,7 +98,8 @@ class Table:
         flat = not any(column.startswith("features.") for column in columns)
         chosen = _chosen(path, reading.features, list(named)) if reading.features else [
             name for name, column in named.items()
-            if column not in taken and (column.startswith("features.") or (flat and not ours))
+            if column not in taken and column not in self.file.items
+            and (column.startswith("features.") or (flat and not ours))
         ]  # fmt: skip
         derived = {"score", "label"} if self._classes else set[str]()
         self.outputs = tuple(name for name in OUTPUTS if name in self._fields or name in derived)

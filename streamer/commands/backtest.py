@@ -65,7 +65,7 @@ def backtest(
     _note(table, known)
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
     found = replace(found, left_out=table.tally.left_out)
-    for note in table.tally.notes():
+    for note in [*table.file.notes, *table.tally.notes()]:
         print(f"note: {note}", file=sys.stderr)
     text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
     if json is not None and str(json) == "-":

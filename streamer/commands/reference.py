@@ -86,7 +86,7 @@ def build(
             derived=tuple(name for name in (one.strip() for one in derived.split(",")) if name),
         )
     write(output, dumps(reference))
-    _say(reference, output, as_json=as_json, notes=table.tally.notes(words=False))
+    _say(reference, output, as_json=as_json, notes=[*table.file.notes, *table.tally.notes(words=False)])
 
 
 def show(file: Path, *, as_json: bool = False) -> None:
