@@ -30,6 +30,13 @@ from streamer.core.tallies import decode_rows
 #: Lines that are named one by one.
 SHOWN = 20
 
+#: What is said of an extra of a delta, by its kind.
+_ODD = {
+    "unknown": "is in {n}, but not in the reference",
+    "wrong_type": "has a value of a wrong type in {n}",
+    "unseen": "has levels that the reference never saw in {n}",
+}
+
 
 def sample_findings(
     loaded: Loaded, layouts: Mapping[str, Layout], references: Mapping[str, Reference], path: Path
@@ -89,14 +96,9 @@ def _about_features(deltas: Iterable[Delta], file: str) -> list[ConfigurationErr
     for delta in deltas:
         for extra in delta.extras:
             odd[delta.model, extra.kind, extra.feature or extra.name] += extra.count
-    says = {
-        "unknown": "is in {n}, but not in the reference",
-        "wrong_type": "has a value of a wrong type in {n}",
-        "unseen": "has levels that the reference never saw in {n}",
-    }
     for (model, kind, feature), count in sorted(odd.items()):
-        if kind in says:
-            message = says[kind].format(n=f"{count} event{'s' * (count != 1)}")
+        if kind in _ODD:
+            message = _ODD[kind].format(n=f"{count} event{'s' * (count != 1)}")
             found.append(ConfigurationError(f"{feature} {message}", file=file, path=model))
     return found
 
