@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.alerts import AlertState, Evidence, Incident
+from schemas.alerts import AlertState, Evidence, Incident, Reason
 from schemas.layouts import View
 from streamer.core.wording import amount, gone_on, moved, summary, table
 
@@ -139,3 +139,20 @@ def test_a_limit_on_a_statistic_is_said_with_its_value_and_unit() -> None:
     psi = Evidence(feature="age", detector="psi", direction="psi above 0.2", size=0.3512, unit="nats", n=60)
     ks = Evidence(feature="age", detector="ks", direction="ks above 0.2", size=0.3512, unit="share", n=60)
     assert [moved(psi), moved(ks)] == ["psi of age is 0.351 nats, above 0.2", "ks of age is 35.1 %, above 0.2"]
+
+
+def test_an_incident_that_was_withdrawn_says_so() -> None:
+    """Not `resolved`: the number that it was raised on has been another since."""
+    number = Evidence(
+        feature="accuracy", detector="reported", direction="accuracy below 0.5", size=0.32, unit="", n=120, onset=0,
+        after=0.978, note="withdrawn: 0.32 was reported, now that further labels are in it is 0.68",
+    )  # fmt: skip
+    incident = Incident(
+        id="i", model="credit", version="3", state=AlertState.RESOLVED, severity="page", opened_at=0,
+        resolved_at=60_000, updated_at=60_000, sequence=2, evidence=[number], open_alerts=0, reason=Reason.WITHDRAWN,
+    )  # fmt: skip
+    assert summary(incident) == (
+        "credit, version 3: accuracy was 0.32, below 0.5, on 120 predictions, 97 % of the labels in, withdrawn: "
+        "0.32 was reported, now that further labels are in it is 0.68, since 1970-01-01 00:00 UTC; "
+        "withdrawn at 1970-01-01 00:01 UTC"
+    )
