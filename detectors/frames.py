@@ -26,7 +26,7 @@ from detectors.states import ScopeState
 from detectors.trailing import Trailing
 from detectors.week import Own, Week
 from schemas.errors import ConfigurationError
-from schemas.layouts import Layout, View
+from schemas.layouts import Layout, View, Watch
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -71,6 +71,7 @@ class Scope:
     bounds: tuple[Floats, Floats]
     offset: Floats | None = None
     watched: tuple[watching.Watched, ...] = ()
+    series: tuple[watching.Watched, ...] = ()
     derived: dict[bytes, Scope] = field(default_factory=dict, repr=False)
 
     @property
@@ -218,6 +219,7 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
     )
     main, upward = main_directions(bets, monitors.learned)
     named = [*(rule.feature for rule in layout.expect), *(limit.feature for limit in layout.watch)]
+    named += [one.feature for one in layout.series]
     rated = [name for name in named if name in known and name not in layout.monitored]
     features = (*layout.monitored, *dict.fromkeys(rated))
     silence = rules.silence_limits(reference.gaps, days=reference.days, rows=reference.n)
@@ -242,6 +244,11 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
         silence=silence,
         blocks=states.blocks_of(bets),
         watched=watching.watched(layout.watch, reference=reference, features=features),
+        series=watching.watched(
+            [Watch(feature=one.feature, statistic=one.statistic, above=0.0) for one in layout.series],
+            reference=reference,
+            features=features,
+        ),
         odd=OddDays(layout.calendar),
         provisional=provisional,
         own=own,

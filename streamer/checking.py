@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from detectors import series
 from detectors.charts.rivers import alarms_a_month
 from detectors.references import Reference
 from detectors.reported import firing_share as share_past
 from detectors.reported import words
 from detectors.scopes import build_scope
 from detectors.shadow import words_of
-from detectors.watching import firing_share, watched
+from detectors.watching import firing_share
 from schemas.errors import ConfigurationError
 from schemas.layouts import Layout, View
 from streamer import spans
@@ -154,22 +155,34 @@ def _of_budget(loaded: Loaded, name: str, layout: Layout, reference: Reference) 
 
 def _of_watch(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
     """How often each limit on a statistic would be passed with nothing changed, at the typical size of a pane."""
-    if not layout.watch or reference.days == 0:
+    if not (layout.watch or layout.series) or reference.days == 0:
         return
     a_pane = rate_of(reference) * layout.pane_ms / _DAY_MS
     if a_pane < FEW_EVENTS:
         return  # said already: panes are too small to be judged
     scope = build_scope(reference, layout)
     deffs = dict(zip(layout.monitored, scope.main_deff, strict=False))
-    for i, limit in enumerate(watched(layout.watch, reference=reference, features=scope.features)):
-        worth = a_pane / max(float(deffs.get(layout.watch[i].feature, 1.0)), 1.0)
+    asked = loaded.config.models[name].watch
+    limits = [i for i, one in enumerate(asked) if one.detector is None]
+    for i, one, limit in zip(limits, layout.watch, scope.watched, strict=True):
+        worth = a_pane / max(float(deffs.get(one.feature, 1.0)), 1.0)
         share = firing_share(limit.statistic, reference=limit.reference, above=limit.above, n=worth)
         a_budget = share * layout.budget_ms / layout.pane_ms
         chance = f"about {a_budget:.3g} panes in {span(layout.budget_ms)}" if share > 0 else "next to never"
         yield loaded.fault(
             "models", name, "watch", i,
-            message=f"{limit.statistic} of {layout.watch[i].feature} is above {limit.above:g} with nothing changed in "
+            message=f"{limit.statistic} of {one.feature} is above {limit.above:g} with nothing changed in "
             f"{100 * share:.3g} % of panes of {a_pane:.3g} events (worth {worth:.3g}): {chance}; no budget covers it",
+        )  # fmt: skip
+    detected = [i for i, one in enumerate(asked) if one.detector is not None]
+    for i, told, ready in zip(detected, layout.series, scope.series, strict=True):
+        worth = a_pane / max(float(deffs.get(told.feature, 1.0)), 1.0)
+        often = series.alarms_a_month(told, ready, n=worth, panes=round(layout.budget_ms / layout.pane_ms))
+        yield loaded.fault(
+            "models", name, "watch", i,
+            message=f"{told.detector.name} on {told.statistic} of {told.feature} alarms {_often(often)} in "
+            f"{span(layout.budget_ms)} with nothing changed, in panes of {a_pane:.3g} events (worth {worth:.3g}): "
+            "it is noted, no budget covers it",
         )  # fmt: skip
 
 
@@ -215,9 +228,13 @@ def _of_rivers(loaded: Loaded, name: str, layout: Layout, reference: Reference) 
         often = alarms_a_month(other, rate=losses.rate, labels=a_pane, panes=panes)
         yield loaded.fault(
             "models", name, "outcomes", "also", i,
-            message=f"{other.name} alarms about {often:.2g} times in {span(layout.budget_ms)} with nothing changed, on "
+            message=f"{other.name} alarms {_often(often)} in {span(layout.budget_ms)} with nothing changed, on "
             f"independent labels, {a_pane:,} a pane and {losses.rate:.1%} wrong: it is noted, no budget covers it",
         )  # fmt: skip
+
+
+def _often(times: float) -> str:
+    return f"about {times:.2g} times" if times else "hardly ever"
 
 
 _PANES = tuple(

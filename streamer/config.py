@@ -54,7 +54,7 @@ from streamer.config_fields import (
     policies,
     section_or_off,
 )
-from streamer.config_rivers import RiverDetectors
+from streamer.config_rivers import RiverDetectors, SeriesDetector
 from streamer.core.drops import LETTERS
 from streamer.documents import Document, Place, parse, read
 
@@ -322,11 +322,20 @@ class Outcomes(Section):
 
 
 class WatchSection(Section):
-    """A limit on a descriptive statistic of a feature: a rule, outside the false-alarm budget."""
+    """A limit on a descriptive statistic of a feature: a rule, outside the false-alarm budget; or a detector on it."""
 
     feature: str
     statistic: Statistic
-    above: Annotated[Number, Field(gt=0)]
+    above: Annotated[Number, Field(gt=0)] | None = None
+    detector: SeriesDetector | None = Field(
+        default=None, description="river's, on one value a pane: noted, outside the budget, no page."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> WatchSection:
+        if (self.above is None) == (self.detector is None):
+            raise ValueError("must have exactly one of above, detector")
+        return self
 
 
 class TableSection(Section):

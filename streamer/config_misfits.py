@@ -51,7 +51,7 @@ def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[Vi
 def unwatchable(loaded: Loaded, name: str, reference: Reference) -> list[ConfigurationError]:
     """Limits on statistics that the reference does not know, or that do not fit."""
     faults: list[ConfigurationError] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     model = loaded.config.models[name]
     features = [spec.name for spec in reference.specs]
     for i, limit in enumerate(model.watch):
@@ -61,9 +61,11 @@ def unwatchable(loaded: Loaded, name: str, reference: Reference) -> list[Configu
             faults.append(loaded.fault(*where, "feature", message=message))
         elif STATISTICS[limit.statistic].ordered and spec.kind != "numeric":
             faults.append(loaded.fault(*where, "statistic", message="is for numbers; the feature is categorical"))
-        if (limit.feature, limit.statistic) in seen:
-            faults.append(loaded.fault(*where, message=f"{limit.statistic} of {limit.feature} is limited twice"))
-        seen.add((limit.feature, limit.statistic))
+        key = (limit.feature, limit.statistic, "" if limit.detector is None else limit.detector.name)
+        if key in seen:
+            how = "limited" if limit.detector is None else f"watched by {limit.detector.name}"
+            faults.append(loaded.fault(*where, message=f"{limit.statistic} of {limit.feature} is {how} twice"))
+        seen.add(key)
     return faults
 
 

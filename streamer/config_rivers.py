@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, InstanceOf, WithJsonSchema
 
-from detectors.charts.rivers import RIVERS, unfit
+from detectors.charts.rivers import OF_OUTCOMES, OF_STATISTICS, RIVERS, unfit
 from schemas.layouts import OtherDetector
 
 #: So many of them at most: each reads every matured pane.
 MOST = 8
 
 
-def other_detector(value: object) -> OtherDetector:
-    """One entry: a name, or a name with parameters.
+def other_detector(value: object, among: Sequence[str] = OF_OUTCOMES) -> OtherDetector:
+    """One entry: a name, or a name with parameters. among: those that may be named here.
 
     >>> other_detector({"adwin": {"delta": 0.01}})
     OtherDetector(name='adwin', parameters={'delta': 0.01})
@@ -27,36 +29,42 @@ def other_detector(value: object) -> OtherDetector:
     else:
         given = {}
     if not isinstance(name, str) or not isinstance(given, dict):
-        raise ValueError(f"must be one of {', '.join(RIVERS)}, or {{NAME: {{PARAMETER: number}}}}")
+        raise ValueError(f"must be one of {', '.join(among)}, or {{NAME: {{PARAMETER: number}}}}")
     wrong = [key for key, number in given.items() if isinstance(number, bool) or not isinstance(number, int | float)]
     if wrong:
         raise ValueError(f"{name}: {wrong[0]} must be a number, got {given[wrong[0]]!r}")
     found = OtherDetector(name=name, parameters={str(key): float(number) for key, number in given.items()})
-    complaint = unfit(found)
+    complaint = unfit(found, among)
     if complaint:
         raise ValueError(complaint)
     return found
 
 
-_PARAMETERS = {
-    name: {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {parameter: {"type": "number"} for parameter in parameters},
-    }
-    for name, (_, parameters) in RIVERS.items()
-}
-
-RiverDetector: TypeAlias = Annotated[
-    InstanceOf[OtherDetector],
-    BeforeValidator(other_detector),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": list(RIVERS)},
-                {"type": "object", "additionalProperties": False, "maxProperties": 1, "properties": _PARAMETERS},
-            ]
+def _schema(among: Sequence[str]) -> dict[str, Any]:
+    parameters = {
+        name: {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {parameter: {"type": "number"} for parameter in RIVERS[name][1]},
         }
-    ),
+        for name in among
+    }
+    return {
+        "anyOf": [
+            {"enum": list(among)},
+            {"type": "object", "additionalProperties": False, "maxProperties": 1, "properties": parameters},
+        ]
+    }
+
+
+#: On ones and zeros of matured outcome panes.
+RiverDetector: TypeAlias = Annotated[
+    InstanceOf[OtherDetector], BeforeValidator(other_detector), WithJsonSchema(_schema(OF_OUTCOMES))
 ]
 RiverDetectors: TypeAlias = Annotated[list[RiverDetector], Field(max_length=MOST)]
+#: On a statistic, one value a pane.
+SeriesDetector: TypeAlias = Annotated[
+    InstanceOf[OtherDetector],
+    BeforeValidator(partial(other_detector, among=OF_STATISTICS)),
+    WithJsonSchema(_schema(OF_STATISTICS)),
+]

@@ -1,10 +1,11 @@
-"""river's detectors on matured panes: what people know from elsewhere, beside the charts that keep a budget.
+"""river's detectors on panes: what people know from elsewhere, beside the charts that keep a budget.
 
-They take single values, a pane has counts: a pane of n labels with k errors becomes its ones and zeros *evenly
-interleaved*, value i being ⌊(i+1)·k/n⌋ − ⌊i·k/n⌋, in one order on every machine. Of more than `MOST` labels it is so
-many values of the same rate, so that a large pane costs no more than a millisecond or two: less evidence than there
-was, never more. Losses that are no zeros and ones count by their sum. A detector begins anew after its alarm, and after
-`MEMORY` panes, so that its state is a list of counts: whoever restores it feeds them again.
+A statistic of a pane is one value. Outcomes are counts, and the detectors take single values: a matured pane of n
+labels with k errors becomes its ones and zeros *evenly interleaved*, value i being ⌊(i+1)·k/n⌋ − ⌊i·k/n⌋, in one order
+on every machine. Of more than `MOST` labels it is so many values of the same rate, so that a large pane costs no more
+than a millisecond or two: less evidence than there was, never more. Losses that are no zeros and ones count by their
+sum. A detector begins anew after its alarm, and after `MEMORY` panes, so that its state is a list of counts or values:
+whoever restores it feeds them again.
 
 Their false alarms are what their parameters make them, not what the model's budget allows, and they know neither season
 nor dependence: what they find is noted, and pages nobody. `alarms_a_month` says how often that is with nothing changed.
@@ -15,7 +16,7 @@ river is imported when the first detector is made: it takes two seconds and 120 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -28,21 +29,53 @@ from schemas.layouts import OtherDetector
 MOST, MEMORY = 500, 720
 STATE_FORMAT = 1
 
-#: By name: river's class (and what older releases call it), and the parameters that may be set.
-RIVERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "adwin": (("ADWIN",), ("delta", "clock", "max_buckets", "min_window_length", "grace_period")),
-    "page_hinkley": (("PageHinkley",), ("min_instances", "delta", "threshold", "alpha")),
-    "ddm": (("DDM",), ("warm_start", "warning_threshold", "drift_threshold")),
-    "eddm": (("EDDM",), ("warm_start", "alpha", "beta")),
-    "hddm_a": (("HDDMA", "HDDM_A"), ("drift_confidence", "warning_confidence")),
-    "hddm_w": (("HDDMW", "HDDM_W"), ("drift_confidence", "warning_confidence", "lambda_val")),
-    "fhddm": (("FHDDM",), ("sliding_window_size", "confidence_level", "short_window_size")),
+_CHANCE, _COUNT, _SIZE, _SEED = "between 0 and 1", "a whole number from 1 on", "more than 0", "a whole number from 0 on"
+_FITS: dict[str, Callable[[float], bool]] = {
+    _CHANCE: lambda value: 0.0 < value < 1.0,
+    _COUNT: lambda value: 1.0 <= value <= 1e6 and value.is_integer(),
+    _SIZE: lambda value: 0.0 < value <= 1e6,
+    _SEED: lambda value: 0.0 <= value < 2.0**32 and value.is_integer(),
 }
+
+#: By name: river's class (and what older releases call it), and the parameters that may be set, with what they may be:
+#: what river would stumble over in the middle of a stream is refused before.
+RIVERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "adwin": (
+        ("ADWIN",),
+        {
+            "delta": _CHANCE,
+            "clock": _COUNT,
+            "max_buckets": _COUNT,
+            "min_window_length": _COUNT,
+            "grace_period": _COUNT,
+        },
+    ),
+    "page_hinkley": (
+        ("PageHinkley",),
+        {"min_instances": _COUNT, "delta": _SIZE, "threshold": _SIZE, "alpha": _CHANCE},
+    ),
+    "ddm": (("DDM",), {"warm_start": _COUNT, "warning_threshold": _SIZE, "drift_threshold": _SIZE}),
+    "eddm": (("EDDM",), {"warm_start": _COUNT, "alpha": _CHANCE, "beta": _CHANCE}),
+    "hddm_a": (("HDDMA", "HDDM_A"), {"drift_confidence": _CHANCE, "warning_confidence": _CHANCE}),
+    "hddm_w": (
+        ("HDDMW", "HDDM_W"),
+        {"drift_confidence": _CHANCE, "warning_confidence": _CHANCE, "lambda_val": _CHANCE},
+    ),
+    "fhddm": (("FHDDM",), {"sliding_window_size": _COUNT, "confidence_level": _CHANCE}),
+    "kswin": (("KSWIN",), {"alpha": _CHANCE, "window_size": _COUNT, "stat_size": _COUNT, "seed": _SEED}),
+}
+#: Those for ones and zeros of matured panes, and for a statistic, one value a pane. KSWIN's half a millisecond is too
+#: much for the former; the others know only errors.
+OF_OUTCOMES = tuple(name for name in RIVERS if name != "kswin")
+OF_STATISTICS = ("adwin", "page_hinkley", "kswin")
+_DEFAULTS: dict[str, dict[str, float]] = {"kswin": {"seed": 1}}
 #: Waits for a fall of what is right, so it is told what is right.
 _OF_RIGHT = frozenset({"fhddm"})
 
-#: Labels and errors of the panes since a detector began.
-Panes: TypeAlias = tuple[tuple[int, int], ...]
+#: A pane: labels and errors, or the value of a statistic.
+Pane: TypeAlias = tuple[int, int] | float
+#: The panes since a detector began.
+Panes: TypeAlias = tuple[Pane, ...]
 
 
 class _River(Protocol):
@@ -105,21 +138,44 @@ def update(others: Sequence[OtherDetector], state: Riverside, *, n: int, k: int)
     """
     if n <= 0:
         return state, ()
-    panes, alarms, noted = list(state.panes), list(state.alarms), list[Noted]()
-    for i, other in enumerate(others):
-        before = panes[i]
+    state, found = take(others, state, [(n, k)] * len(others))
+    noted = []
+    for i, before in found.items():
+        known = [pane for pane in before if isinstance(pane, tuple)] or [(n, k)]
+        labels, errors = (sum(column) for column in zip(*known, strict=True))
+        noted.append(Noted(others[i].name, len(before) + 1, errors / labels, k / n))
+    return state, tuple(noted)
+
+
+def take(
+    others: Sequence[OtherDetector], state: Riverside, panes: Sequence[Pane | None]
+) -> tuple[Riverside, dict[int, Panes]]:
+    """Take in a pane of each detector's own, None where it has none; which alarmed, with the panes before this one.
+
+    >>> others = (OtherDetector(name="page_hinkley", parameters={"threshold": 1}),)
+    >>> state, found = Riverside.start(others), {}
+    >>> for value in [0.1] * 30 + [0.9] * 4:
+    ...     if not found:
+    ...         state, found = take(others, state, [value])
+    >>> [len(before) for before in found.values()]
+    [31]
+    """
+    kept, alarms, found = list(state.panes), list(state.alarms), dict[int, Panes]()
+    for i, (other, pane) in enumerate(zip(others, panes, strict=True)):
+        if pane is None:
+            continue
+        before = kept[i]
         detector = _taken(other, before)
-        alarmed = _feed(other, detector, n, k)
-        panes[i] = (*before, (n, k))
+        alarmed = _feed(other, detector, pane)
+        kept[i] = (*before, pane)
         if alarmed:
-            labels, errors = (sum(column) for column in zip(*(before or ((n, k),)), strict=True))
-            noted.append(Noted(other.name, len(panes[i]), errors / labels, k / n))
+            found[i] = before
             alarms[i] += 1
-        if alarmed or len(panes[i]) >= MEMORY:
-            panes[i] = ()
+        if alarmed or len(kept[i]) >= MEMORY:
+            kept[i] = ()
         else:
-            _keep(other, panes[i], detector)
-    return Riverside(tuple(panes), tuple(alarms)), tuple(noted)
+            _keep(other, kept[i], detector)
+    return Riverside(tuple(kept), tuple(alarms)), found
 
 
 def alarms_a_month(other: OtherDetector, *, rate: float, labels: int, panes: int, seed: int = 0) -> float:
@@ -157,18 +213,29 @@ def load(others: Sequence[OtherDetector], raw: bytes) -> Riverside:
     return Riverside(panes, alarms)
 
 
-def unfit(other: OtherDetector) -> str:
-    """Why a detector cannot be made, "" when it can; imports nothing.
+def unfit(other: OtherDetector, among: Sequence[str] = OF_OUTCOMES) -> str:
+    """Why a detector cannot be made, "" when it can; imports nothing. among: those that may be named here.
 
     >>> unfit(OtherDetector(name="ddm", parameters={"delta": 0.1}))
     'ddm has no delta; it has warm_start, warning_threshold, drift_threshold'
+    >>> unfit(OtherDetector(name="adwin", parameters={"delta": 2}))
+    'adwin: delta must be between 0 and 1, got 2'
     """
-    if other.name not in RIVERS:
-        return f"{other.name!r} is none of {', '.join(RIVERS)}"
+    if other.name not in among:
+        return f"{other.name!r} is none of {', '.join(among)}"
     known = RIVERS[other.name][1]
     strange = [name for name in other.parameters if name not in known]
     if strange:
         return f"{other.name} has no {strange[0]}; it has {', '.join(known)}"
+    for name, value in other.parameters.items():
+        if not _FITS[known[name]](float(value)):
+            return f"{other.name}: {name} must be {known[name]}, got {value:g}"
+    alpha, beta = (other.parameters.get(name, usual) for name, usual in (("alpha", 0.95), ("beta", 0.9)))
+    if other.name == "eddm" and alpha < beta:
+        return f"eddm: alpha must be at least beta, got {alpha:g} and {beta:g}"
+    window, stat = (other.parameters.get(name, usual) for name, usual in (("window_size", 100), ("stat_size", 30)))
+    if other.name == "kswin" and window < 2 * stat:
+        return f"kswin: window_size must be at least twice stat_size, got {window:g} and {stat:g}"
     return ""
 
 
@@ -182,8 +249,8 @@ def _taken(other: OtherDetector, panes: Panes) -> _River:
     if known is not None:
         return known
     detector = _made(other)
-    for n, k in panes:
-        _feed(other, detector, n, k)
+    for pane in panes:
+        _feed(other, detector, pane)
     return detector
 
 
@@ -193,9 +260,12 @@ def _keep(other: OtherDetector, panes: Panes, detector: _River) -> None:
         _memo.popitem(last=False)
 
 
-def _feed(other: OtherDetector, detector: _River, n: int, k: int) -> bool:
+def _feed(other: OtherDetector, detector: _River, pane: Pane) -> bool:
     """Feed a pane; whether it alarmed anywhere within."""
-    values: Iterable[int] = interleaved(n, n - k if other.name in _OF_RIGHT else k)
+    values: Iterable[float] = (pane,)  # type: ignore[assignment]
+    if isinstance(pane, tuple):
+        n, k = pane
+        values = interleaved(n, n - k if other.name in _OF_RIGHT else k)
     alarmed = False
     for value in values:
         detector.update(value)
@@ -209,6 +279,7 @@ def _made(other: OtherDetector) -> _River:
 
     names = RIVERS[other.name][0]
     made = next(getattr(of, name) for name in names for of in (drift, binary) if hasattr(of, name))
-    whole = {name: int(value) if float(value).is_integer() else value for name, value in other.parameters.items()}
+    given = {**_DEFAULTS.get(other.name, {}), **other.parameters}
+    whole = {name: int(value) if float(value).is_integer() else value for name, value in given.items()}
     found: _River = made(**whole)
     return found

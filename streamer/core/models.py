@@ -23,6 +23,8 @@ from streamer.core.watermarks import Clock
 OUTCOME_BLOCK = "outcomes"
 #: Block of the state of river's detectors.
 RIVER_BLOCK = "rivers"
+#: Block of the state of river's detectors on statistics.
+SERIES_BLOCK = "series"
 
 
 class Held:
@@ -81,6 +83,7 @@ class Model:
     outcomes: dict[int, OutcomePane] = field(default_factory=dict)
     outcome_state: OutcomeState | None = None
     rivers: Riverside | None = None
+    series: Riverside | None = None
 
     def clock_record(self) -> Output:
         """Its event time, for the changelog."""
@@ -121,8 +124,9 @@ class Model:
         return Output("changelog", key("held", str(start), layout, self.name), record)
 
     def feature_blocks(self) -> dict[str, bytes]:
-        """The chart state without that of outcomes."""
-        return {name: value for name, value in self.blocks.items() if name not in (OUTCOME_BLOCK, RIVER_BLOCK)}
+        """The chart state without that of outcomes and of river's detectors."""
+        others = (OUTCOME_BLOCK, RIVER_BLOCK, SERIES_BLOCK)
+        return {name: value for name, value in self.blocks.items() if name not in others}
 
     def outcome_record(self, start: int, layout: str, *, through: int) -> Output:
         """An outcome pane as it stands after the records before `through`; a tombstone when it is gone."""

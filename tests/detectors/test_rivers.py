@@ -13,6 +13,8 @@ from river.drift import binary
 from detectors.charts.rivers import (
     MEMORY,
     MOST,
+    OF_OUTCOMES,
+    OF_STATISTICS,
     RIVERS,
     Noted,
     Riverside,
@@ -20,13 +22,14 @@ from detectors.charts.rivers import (
     interleaved,
     load,
     save,
+    take,
     unfit,
     update,
 )
 from schemas.errors import FormatError
 from schemas.layouts import OtherDetector
 
-ALL = tuple(OtherDetector(name=name) for name in RIVERS)
+ALL = tuple(OtherDetector(name=name) for name in OF_OUTCOMES)
 
 
 def panes(seed: int, *, count: int = 120, n: int = 80, since: int = 60) -> list[tuple[int, int]]:
@@ -155,6 +158,38 @@ def test_what_does_not_exist_is_told_with_what_does() -> None:
     assert unfit(OtherDetector(name="adwin", parameters={"delta": 0.1})) == ""
     assert unfit(OtherDetector(name="cusum")).startswith("'cusum' is none of adwin")
     assert unfit(OtherDetector(name="adwin", parameters={"beta": 1})).startswith("adwin has no beta")
+
+
+EDGES = {"between 0 and 1": (1e-12, 0.999), "a whole number from 1 on": (1.0, 400.0), "more than 0": (1e-6, 1e6)}
+EDGES["a whole number from 0 on"] = (0.0, 7.0)
+
+
+@pytest.mark.parametrize("name", RIVERS)
+def test_no_parameter_that_is_taken_stumbles_in_the_middle_of_a_stream(name: str) -> None:
+    """A worker that falls over a detector that pages nobody would be a bad bargain."""
+    rng = np.random.default_rng(0)
+    values = rng.random(260).tolist()
+    for parameter, kind in RIVERS[name][1].items():
+        for edge in EDGES[kind]:
+            other = OtherDetector(name=name, parameters={parameter: edge})
+            if unfit(other, tuple(RIVERS)):
+                continue
+            state, panes = Riverside.start((other,)), [(80, 9), (3, 0), (500, 500), (1, 1)]
+            for pane in values if name in OF_STATISTICS else panes:
+                state, _ = take((other,), state, [pane])
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (OtherDetector(name="adwin", parameters={"delta": 0.0}), "delta must be between 0 and 1, got 0"),
+        (OtherDetector(name="ddm", parameters={"warm_start": 2.5}), "warm_start must be a whole number from 1 on"),
+        (OtherDetector(name="page_hinkley", parameters={"threshold": -1.0}), "threshold must be more than 0"),
+        (OtherDetector(name="kswin", parameters={"window_size": 40.0}), "at least twice stat_size, got 40 and 30"),
+    ],
+)
+def test_what_river_would_stumble_over_is_refused_before(other: OtherDetector, words: str) -> None:
+    assert words in unfit(other, tuple(RIVERS))
 
 
 def test_a_month_of_noise_is_counted_in_alarms() -> None:
