@@ -14,7 +14,7 @@ from schemas.errors import ConfigurationError
 from streamer.documents import Document, Place
 
 #: Values under these keys never stand in a message.
-SECRET_KEYS = frozenset({"password", "key_password", "bearer_token"})
+SECRET_KEYS = frozenset({"password", "key_password", "bearer_token", "basic_auth"})
 
 _TYPES = {
     "string_type": "must be text",
@@ -67,7 +67,8 @@ def _message(detail: ErrorDetails, place: Place, document: Document, root: type[
         section = _section(detail["loc"][:-1], root)
         known = sorted(section.model_fields) if section else []
         return "is not a key that is known here" + nearest(str(place[-1]), known)
-    hidden = any(step in SECRET_KEYS for step in place)
+    # What is said to be a password, an address with one, is not said again.
+    hidden = any(step in SECRET_KEYS for step in place) or "a password" in str(limits.get("error", ""))
     value = place[-1] if "[key]" in detail["loc"] else document.value(place)
     got = "" if hidden else f", got {shown('' if value is None else value) if value is not None else 'nothing'}"
     if kind in _TYPES:

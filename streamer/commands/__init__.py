@@ -96,6 +96,7 @@ def on_check(
     sample: Annotated[Path | None, typer.Option(metavar="FILE", help="Events, one JSON a line, to try.")] = None,
     broker: Annotated[bool, typer.Option(help="Also ask the broker, when it answers.")] = True,
     print_schema: Annotated[bool, typer.Option("--print-schema", help="JSON Schema of the file, for editors.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="As it is understood; without secrets.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check the configuration: every error with its line, and what will surprise."""
@@ -104,6 +105,11 @@ def on_check(
 
     if print_schema:
         schema_command()
+        return
+    if print_config:
+        from streamer.commands.check import print_config as config_command
+
+        config_command(config)
         return
     raise typer.Exit(command(config, sample=sample, broker=broker, as_json=as_json))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from detectors.references import Reference
 from schemas.errors import BrokerUnavailable, ConfigurationError, FormatError
@@ -53,6 +55,18 @@ def check(config: Path, *, sample: Path | None = None, broker: bool = True, as_j
 def print_schema() -> None:
     """Print the JSON Schema of the file."""
     print(json.dumps(json_schema(), indent=2))
+
+
+def print_config(config: Path) -> None:
+    """Print the configuration as it is understood, defaults and all; of secrets only where they are. As JSON."""
+    loaded = load(config)
+    print(json.dumps(loaded.config.model_dump(mode="python"), indent=2, ensure_ascii=False, default=_understood))
+
+
+def _understood(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _look(
