@@ -1,6 +1,6 @@
 """The command line: what each command takes. What it does stands in a module of its own, imported when it runs.
 
-Exit codes: 0 done, 1 done and the answer is no, 2 a wrong option, configuration, reference or table, 65–73 as
+Exit codes: 0 done, 1 done and the answer is no, 2 a wrong option, configuration, reference or table, 65–77 as
 `schemas.errors` says, 130 interrupted.
 """
 
