@@ -16,7 +16,9 @@ MOST = 8
 
 
 def other_detector(value: object, among: Sequence[str] = OF_OUTCOMES) -> OtherDetector:
-    """One entry: a name, or a name with parameters. among: those that may be named here.
+    """One entry: a name, ours or river's own (`river.PageHinkley`), or a name with parameters.
+
+    among: those that may be named here.
 
     >>> other_detector({"adwin": {"delta": 0.01}})
     OtherDetector(name='adwin', parameters={'delta': 0.01})
@@ -33,6 +35,8 @@ def other_detector(value: object, among: Sequence[str] = OF_OUTCOMES) -> OtherDe
     wrong = [key for key, number in given.items() if isinstance(number, bool) or not isinstance(number, int | float)]
     if wrong:
         raise ValueError(f"{name}: {wrong[0]} must be a number, got {given[wrong[0]]!r}")
+    bare = name.removeprefix("river.").lower().replace("_", "")
+    name = next((known for known in RIVERS if known.replace("_", "") == bare), name)
     found = OtherDetector(name=name, parameters={str(key): float(number) for key, number in given.items()})
     complaint = unfit(found, among)
     if complaint:
@@ -52,6 +56,7 @@ def _schema(among: Sequence[str]) -> dict[str, Any]:
     return {
         "anyOf": [
             {"enum": list(among)},
+            {"type": "string", "pattern": r"^river\.[A-Za-z_]+$"},
             {"type": "object", "additionalProperties": False, "maxProperties": 1, "properties": parameters},
         ]
     }

@@ -59,7 +59,7 @@ def test_limits_and_further_statistics_are_part_of_the_layout(tmp_path: Path) ->
         ("    watch: [{feature: country, statistic: ks, above: 1}]\n", "5: models.m.watch[0].statistic: is for"),
         ("    watch: [{feature: age, statistic: kss, above: 1}]\n", "5: models.m.watch[0].statistic: must be"),
         ("    watch: [{feature: age, statistic: ks, above: 0}]\n", "5: models.m.watch[0].above: must be more than 0"),
-        ("    watch: [{feature: age, detector: river.ADWIN}]\n", "5: models.m.watch[0].detector: is not a key"),
+        ("    watch: [{feature: age, detector: river.ADWIN}]\n", "5: models.m.watch[0].statistic: is missing"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_an_error_at_its_place(tmp_path: Path, more: str, expected: str) -> None:

@@ -95,6 +95,12 @@ def test_what_it_costs_in_peace_is_said() -> None:
     assert View() in reference().views
 
 
+def test_river_may_be_named_as_in_python() -> None:
+    file = "models: {m: {reference: r, watch: [{feature: x, statistic: psi, detector: river.PageHinkley}]}}"
+    found = load_text(file).config.models["m"].watch[0].detector
+    assert found == OtherDetector(name="page_hinkley")
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
