@@ -81,7 +81,8 @@ class Backtest:
     """What a backtest found. incidents: the last word on each, in the order in which they opened.
 
     left_out: rows and lines that were never the model's, by what they were; see `Tally`. performance: the last report
-    on every outcome pane, with the verdicts of its maturity.
+    on every outcome pane, with the verdicts of its maturity. strange_outcomes: those that are none of the classes, or
+    no numbers, and count as none.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Backtest:
     clock: BatchClock | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     performance: list[OutcomeReport] = field(default_factory=list)
+    strange_outcomes: dict[str, int] = field(default_factory=dict)
 
     def end(self, window_end: int) -> int:
         """Time at which a window ended: of a batch, that of its last row."""
@@ -110,6 +112,7 @@ class Backtest:
             "triggers": [self._trigger(trigger) for trigger in self.triggers],
             "dropped": self.dropped,
             **({"left_out": self.left_out} if self.left_out else {}),
+            **({"strange_outcomes": self.strange_outcomes} if self.strange_outcomes else {}),
             **({"performance": [_performance(one) for one in self.performance]} if self.performance else {}),
         }
 
@@ -201,6 +204,7 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         crossings=crossings,
         clock=clock,
         performance=replay.performance(layout.model),
+        strange_outcomes=replay.strange_outcomes,
     )
 
 

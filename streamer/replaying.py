@@ -163,6 +163,12 @@ class Replay:
         late = self._monitoring.counters.drops
         return {reason.value: self._profiling.drops[reason] + late.get(reason, 0) for reason in DropReason}
 
+    @property
+    def strange_outcomes(self) -> dict[str, int]:
+        """Outcomes of a table that are none of the classes, or no numbers, the most frequent first."""
+        join = self._profiling.join
+        return {} if join is None else dict(join.strangers.most_common())
+
     def _pass_on(self, outputs: Sequence[Output], append_ts: int) -> None:
         self.now = max(self.now, append_ts)
         records = []

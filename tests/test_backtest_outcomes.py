@@ -214,6 +214,20 @@ def test_several_classes_as_words(tripline: Run) -> None:
     assert {one["of"] for one in panes[0]["metrics"] if one["name"] == "recall"} == {"cat", "dog", "bird"}
 
 
+def test_outcomes_of_a_class_that_the_reference_lacks_are_named(tripline: Run) -> None:
+    """They count as labels that lack, and the backtest says which words and how many."""
+
+    def outcome(*names: str) -> Any:
+        return lambda rng, n, made: rng.choice(names, n)
+
+    label = {"label": outcome("cat", "dog")}
+    _, told, panes = build_and_backtest(
+        tripline, {**label, "outcome": outcome("cat", "dog")}, {**label, "outcome": outcome("cat", "dog", "wolf")}
+    )
+    lacking = sum(pane["expected"] - pane["n"] for pane in panes)
+    assert f"{lacking:,} outcomes are nothing that the reference knows and count as none: 'wolf' ({lacking:,})" in told
+
+
 def test_scores_that_are_no_probabilities_rank(tripline: Run) -> None:
     """Margins of a machine: an AUC, no calibration, and the reference says why."""
     columns = {

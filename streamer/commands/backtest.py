@@ -117,6 +117,11 @@ def tell(found: Backtest, *, pane: int) -> None:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items() if count)
     if dropped:
         console.print(f"dropped: {dropped}")
+    if found.strange_outcomes:
+        strange = list(found.strange_outcomes.items())
+        named = ", ".join(f"{word!r} ({n:,})" for word, n in strange[:3]) + (", …" if len(strange) > 3 else "")
+        total = sum(found.strange_outcomes.values())
+        console.print(f"{total:,} outcomes are nothing that the reference knows and count as none: {named}")
 
 
 def _panes(found: Backtest, pane: int) -> str:

@@ -36,7 +36,7 @@ from streamer.core.join_cells import MOST, JoinCells
 from streamer.core.join_log import JoinLog, Waiting, decode_chunks, matches_of, rows_of
 from streamer.core.join_tables import JoinTables, Pairs, delay_buckets
 from streamer.core.pending import LATEST_S, NONE, Pending, Rows
-from streamer.core.plans import Plans
+from streamer.core.plans import Plan, Plans
 from streamer.core.predicted import Own, Predicted, concatenated, predicted_of
 from streamer.core.told import Told
 from streamer.formats.seam import Refusal
@@ -51,6 +51,8 @@ COUNTS = ("matched", "corrected", "duplicate", "unmatched", "echoed", "late", "e
 MARGIN_S = 60
 #: An outcome that waits takes as much memory as so many predictions; there may always be so many that wait.
 WAIT_SHARE, FEW_WAIT = 10, 1_000
+#: Different words among the outcomes of a table that are none of the classes.
+MOST_STRANGERS = 1_000
 _ANY, _NOBODY = -1, -3
 _LATE = 0x80
 _UNTOLD = -(1 << 62)
@@ -90,7 +92,10 @@ class Dropped(NamedTuple):
 
 
 class Join:
-    """The join of one task. waiting: outcomes by the key of their id, in the order of their log."""
+    """The join of one task. waiting: outcomes by the key of their id, in the order of their log.
+
+    strangers: outcomes of a table that are none of the classes, how many of each.
+    """
 
     def __init__(self, plans: Plans) -> None:
         self.pending = Pending(plans.pending_rows)
@@ -103,6 +108,7 @@ class Join:
         self.predicted_s = self.told_s = 0
         self.seen: dict[str, int] = {}
         self.counts = Counter(dict.fromkeys(COUNTS, 0))
+        self.strangers: Counter[str] = Counter()
         self.serve(plans)
         self.begin(0)
 
@@ -318,7 +324,21 @@ class Join:
         said = arrivals.values.said(at)
         cell = self.cells.codes(plan, columns)
         rows = predicted_of(plan, place, said, ts=arrivals.ts[at], append=append[at], cell=cell)
-        return rows, Own.of(plan, said, rows.ts)
+        own = Own.of(plan, said, rows.ts)
+        if arrivals.append is None and said.outcome is not None:  # of a stream such an event is dropped before
+            self._note_strangers(plan, said.outcome.text, own)
+        return rows, own
+
+    def _note_strangers(self, plan: Plan, text: Sequence[str | None], own: Own) -> None:
+        """Count the outcomes of a table that are none of the classes, or no numbers."""
+        assert plan.outcomes is not None
+        spec = plan.outcomes.spec
+        words = [text[at] for at in np.flatnonzero(own.code == NONE).tolist()]
+        known = class_codes(spec, words) != NONE if spec.kind != "regression" else np.zeros(len(words), dtype=bool)
+        said = (word for word, one in zip(words, known.tolist(), strict=True) if word is not None and not one)
+        self.strangers.update(said)
+        if len(self.strangers) > MOST_STRANGERS:
+            self.strangers = Counter(dict(self.strangers.most_common(MOST_STRANGERS)))
 
     def _places(self, cell: Ints) -> Ints:
         return self.cells.place(cell)
