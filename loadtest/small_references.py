@@ -3,6 +3,9 @@
 For references of 2,000, 5,000 and 20,000 labels: charts of errors and of calibration as shipped, each with a reference
 of its own drawn from the truth, over one false-alarm budget of panes of 50 labels in which nothing changes. Printed are
 the alarms per budget with their 95 % Poisson interval; the promise is at most 1, the exit code says whether it is kept.
+
+400 budgets a row: errors at most .003 (upper end .014); calibration .010 to .043 (upper end .068), the most with 2,000
+labels of which 5 % are positive.
 """
 
 from __future__ import annotations
