@@ -7,11 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
-from brokers import START_SECONDS, Kafka, eventually, free_port
+from brokers import Kafka, eventually, free_port
 from confluent_kafka.admin import AdminClient
 
 from tests.faults.proxies import Mode, Proxy
 
+#: A broker that comes back on a machine that does much else.
+START_SECONDS = 180.0
 #: Of three brokers, each its own controller too. Elections and fencing in seconds, as a storm wants them.
 REPLICATED = """\
 default.replication.factor=3
