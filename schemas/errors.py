@@ -60,7 +60,7 @@ class AccessDenied(TriplineError):
 
 
 class MemoryExceeded(TriplineError):
-    """State has grown beyond `limits.memory`. Nothing was dropped: the work goes on where it stood, given the memory."""
+    """State has grown beyond `limits.memory`. Nothing was dropped: given the memory, work goes on where it stood."""
 
     exit_code = 74
 
