@@ -51,6 +51,9 @@ _OUTSIDE = {
     "below the range": "below its expected range",
     "outside the range": "outside its expected range",
 }
+#: Groups of fewer events than this are not shown by name: who knows the place knows the person.
+SMALLEST_GROUP = 20
+_UNNAMED = f"fewer than {SMALLEST_GROUP} events"
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 
@@ -152,7 +155,7 @@ def moved(evidence: Evidence) -> str:
     text = _reported(evidence) or _rule(evidence) or _drift(evidence)
     # What calibration says is in its note.
     text += f", {evidence.note}" if evidence.note and evidence.detector != "calibration" else ""
-    return text if evidence.view == View() else f"{text} ({evidence.view})"
+    return text if evidence.view == View() else f"{text} ({_view(evidence)})"
 
 
 def gone_on(evidence: Evidence) -> str:
@@ -200,9 +203,11 @@ def table(evidence: Sequence[Evidence], *, rows: int = ROWS) -> str:
     for rank, one in enumerate(evidence[:rows], 1):
         since = minute(one.onset) if one.onset is not None else ""
         chart = one.detector in {"distribution", "losses", "calibration"}
-        what = one.direction if chart else f"{one.direction} (rule: {one.detector})"
+        way = one.direction.rpartition(" ")[2]
+        direction = f"{_level(one)} {way}" if _small_level(one) else one.direction
+        what = direction if chart else f"{direction} (rule: {one.detector})"
         feature = one.feature or "events"
-        lines.append((str(rank), feature, str(one.view), what, amount(one), since, f"{one.n:,}", one.note))
+        lines.append((str(rank), feature, _view(one), what, amount(one), since, f"{one.n:,}", one.note))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     if len(evidence) > rows:
@@ -293,10 +298,29 @@ def _spread(evidence: Evidence) -> str:
     return f"{text} ({ends[0]:.0f} to {ends[1]:.0f} %)"
 
 
+def _view(evidence: Evidence) -> str:
+    """A view by name, unless it is a group of so few that they might be known."""
+    few = 0 < evidence.n < SMALLEST_GROUP and evidence.view.column not in ("", "version")
+    return f"{evidence.view.column}: {_UNNAMED}" if few else str(evidence.view)
+
+
+def _small_level(evidence: Evidence) -> bool:
+    """Whether the level that moved is, and was, a group of too few; of a share only that has a size."""
+    if not evidence.direction.startswith("level ") or evidence.unit != "share" or not evidence.n:
+        return False
+    return max(evidence.size or 0.0, evidence.before or 0.0) * evidence.n < SMALLEST_GROUP
+
+
+def _level(evidence: Evidence) -> str:
+    """The level that moved, by name unless it is too small a group."""
+    name = evidence.direction.removeprefix("level ").rpartition(" ")[0]
+    return f"a level ({_UNNAMED})" if _small_level(evidence) else name
+
+
 def _what(evidence: Evidence, kind: str, *, rose: bool) -> str:
     verb = "rose" if rose else "fell"
     if kind.startswith("level "):
-        return f"the share of {kind.removeprefix('level ')} in {evidence.feature} {verb}"
+        return f"the share of {_level(evidence)} in {evidence.feature} {verb}"
     if kind.startswith("levels "):
         return f"the share of a group of levels ({kind.removeprefix('levels ')}) of {evidence.feature} {verb}"
     if evidence.detector == "losses":
