@@ -10,7 +10,6 @@ from streamer.connections import kafka_settings
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.tailing import Since
 from streamer.spans import instant
-from streamer.table_files import TableError
 
 
 def settings_of(config: Path) -> KafkaSettings:
@@ -31,4 +30,7 @@ def since_of(text: str) -> Since:
     try:
         return instant(text)
     except ValueError as error:
+        # Late: it brings pyarrow, which a worker that starts need not wait for.
+        from streamer.table_files import TableError
+
         raise TableError(f"--since {text!r}: {error}, or earliest, or latest") from error
