@@ -175,18 +175,18 @@ def make(settings: KafkaSettings, of: list[Layout]) -> int:
     return size
 
 
-async def restarted(settings: KafkaSettings) -> tuple[float, float]:
-    """Seconds from the start of a worker to its assignment, and from there to every task restored."""
+async def restarted(settings: KafkaSettings) -> tuple[float, float, float]:
+    """Seconds from the start of a worker to its assignment, from there to every task restored, and the CPU of that."""
     begun = time.monotonic()
     worker = Worker(settings, stages=(Monitoring(),))
     starting = asyncio.create_task(worker.start())
     try:
         while not (worker.deliveries and worker.deliveries["monitoring"].tasks):
             await asyncio.sleep(0.005)
-        assigned = time.monotonic()
+        assigned, used = time.monotonic(), time.process_time()
         await starting
         await worker.wait_until_ready()
-        return assigned - begun, time.monotonic() - assigned
+        return assigned - begun, time.monotonic() - assigned, time.process_time() - used
     finally:
         await worker.stop()
 
@@ -204,10 +204,10 @@ def measured(kafka: Kafka, monitors: int) -> str:
     size = make(settings, of)
     took = time.monotonic() - begun
     times = [asyncio.run(restarted(settings)) for _ in range(3)]
-    start, ready = (sorted(column)[1] for column in zip(*times, strict=True))
+    start, ready, cpu = (sorted(column)[1] for column in zip(*times, strict=True))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return (
-        f"| {len(of) * PER_MODEL:,} | {len(of):,} | {size / 1e6:,.0f} MB | {start:.1f} s | {ready:.1f} s "
+        f"| {len(of) * PER_MODEL:,} | {len(of):,} | {size / 1e6:,.0f} MB | {start:.1f} s | {ready:.1f} s | {cpu:.1f} s "
         f"| {memory:,} MB | {took:.0f} s |"
     )
 
@@ -217,8 +217,10 @@ def main() -> None:
     parser.add_argument("--monitors", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    print("| monitors | models | state | start to assignment | assignment to ready | memory at most | made in |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| monitors | models | state | start to assignment | assignment to ready | CPU of that | memory at most | made in |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="tripline-restart-") as folder:
         kafka = Kafka(Path(folder))
         try:
