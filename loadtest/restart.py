@@ -218,7 +218,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     print(
-        "| monitors | models | state | start to assignment | assignment to ready | CPU of that | memory at most | made in |"
+        "| monitors | models | state | to assignment | from there to ready | CPU of that | memory at most | made in |"
     )
     print("|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="tripline-restart-") as folder:
