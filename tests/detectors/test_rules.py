@@ -32,6 +32,22 @@ def test_a_weekend_without_traffic_is_a_habit() -> None:
     assert limits[150] == 120 * 3_600_000
 
 
+def test_an_outage_in_the_reference_is_no_habit_of_other_days() -> None:
+    gaps = np.full(168, 60_000)
+    gaps[[33, 34, 35]] = 3 * 3_600_000
+    limits = rules.silence_limits(gaps, days=14, rows=1_000_000)
+    assert limits[34] == 6 * 3_600_000
+    assert limits[[34 + 24, 34 + 48, 34 + 120]].tolist() == [120_000.0] * 3
+
+
+def test_gaps_that_differ_from_day_to_day_are_of_clusters() -> None:
+    """2,500 rows a day in clusters of 20: longest gaps of 2 to 20 minutes; a silence is more than twice that."""
+    gaps = np.random.default_rng(1).gumbel(480_000, 180_000, 168).clip(60_000).astype(np.int64)
+    limits = rules.silence_limits(gaps, days=14, rows=35_000)
+    assert limits.min() > 15 * 60_000
+    assert limits.max() < 60 * 60_000
+
+
 def test_nothing_known_is_never_silent() -> None:
     assert np.isinf(rules.silence_limits(np.zeros(168, np.int64), days=0, rows=1000)).all()
 
