@@ -25,6 +25,7 @@ from detectors.horizon import Horizon
 from detectors.joint_sample import JointSample
 from detectors.learning import Spans, learn, learn_timeless, merged
 from detectors.outcome_learning import OutcomeCounts, spec_for
+from detectors.outcome_specs import OutcomeSpec, class_codes
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import DAY, local_ms
@@ -294,6 +295,7 @@ class ReferenceBuilder:
                 words = f"outcome: {len(levels)} classes, or no score, label or value to compare with: not counted"
                 findings.append(Finding("outcomes", OUTCOME, words))
             else:
+                findings += _strangers(specs, counted_as, levels)
                 self._outcomes = OutcomeCounts(
                     counted_as,
                     [View(), *chosen],
@@ -336,6 +338,16 @@ class ReferenceBuilder:
             return f"{days:.1f} days: a week is needed to know the season"
         seen = counts.weekdays_seen()
         return "" if seen & {5, 6} else "no weekend seen: the season of a week is not known"
+
+
+def _strangers(specs: Sequence[FeatureSpec], counted_as: OutcomeSpec, outcomes: Sequence[str]) -> list[Finding]:
+    """A finding where no outcome is ever one of the labels: all would count as wrong."""
+    labels = next((spec.levels for spec in specs if spec.name == "label"), ())
+    if not labels or set(class_codes(counted_as, labels).tolist()) & set(class_codes(counted_as, outcomes).tolist()):
+        return []
+    named = [", ".join(repr(name) for name in sorted(some)[:5]) for some in (labels, outcomes)]
+    words = f"outcome: no outcome ({named[1]}) is one of the labels ({named[0]}): every row counts as wrong"
+    return [Finding("outcomes", OUTCOME, words)]
 
 
 def _findings(

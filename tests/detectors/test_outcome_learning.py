@@ -145,3 +145,17 @@ def test_a_damaged_part_is_refused_with_its_place() -> None:
     raw = json.dumps({"tripline_reference": version, "id": _hash(document), **document}).encode()
     with pytest.raises(ReferenceFileError, match=r"labels\.views\[0\]\.losses\.profile"):
         loads(raw)
+
+
+@pytest.mark.parametrize(
+    ("label", "findings"),
+    [
+        ("fraud", ["outcome: no outcome ('0', '1') is one of the labels ('fraud'): every row counts as wrong"]),
+        ("1", []),
+    ],
+)
+def test_labels_that_no_outcome_ever_is_are_a_finding(label: str, findings: list[str]) -> None:
+    rows = history()
+    labels = np.full(len(rows), label, dtype=object)
+    found = built(Rows(ts=rows.ts, columns={**rows.columns, "label": labels}, segments=rows.segments)).findings
+    assert [one.words for one in found if one.kind == "outcomes"] == findings
