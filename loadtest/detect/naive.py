@@ -165,13 +165,19 @@ def ours(data: Data, counted: Counted, *, power: bool) -> None:
 
 
 def budget_row(n: int, *, runs: int, seed: int) -> Line:
-    """Ours over thirty batches on end: false alarms per budget."""
-    alarms = 0
+    """Ours over thirty batches on end: false alarms per budget, and what they said, by column and direction."""
+    alarms, said = 0, dict[str, int]()
     for replicate in range(runs):
         data = Data(n=n, features=10, seed=seed, replicate=5_000 + replicate)
         batches = (data.batch(REFERENCE_BATCHES + night) for night in range(BUDGET))
-        alarms += sum(result.opened for result in judged(scope_of(data), data, batches))
-    return {"n": n, "runs": runs, "alarms": alarms}
+        for result in judged(scope_of(data), data, batches):
+            if result.opened:
+                alarms += 1
+                first = result.alarms[0]
+                kind = data.kinds[first.feature]
+                what = f"{kind if isinstance(kind, str) else f'{kind} levels'}: {first.evidence.direction}"
+                said[what] = said.get(what, 0) + 1
+    return {"n": n, "runs": runs, "alarms": alarms, "said": said}
 
 
 def theirs(peers: Peers, data: Data, counted: dict[str, Counted], *, power: bool) -> None:

@@ -84,10 +84,11 @@ def test_the_table_has_a_row_for_every_tool_and_change() -> None:
             one.change(change[0], found=True, within=True if tool == "tripline" else None)
         lines.append({"n": 60, "features": 5, "tool": tool, "why": "", **vars(one)})
     found = {
-        "lines": lines, "budgets": [{"n": 60, "runs": 2, "alarms": 1}], "quick": True, "seed": 0,
+        "lines": lines, "budgets": [{"n": 60, "runs": 2, "alarms": 1, "said": {"5 levels: unseen up": 1}}],
+        "quick": True, "seed": 0,
         "versions": {"evidently": "1"}, "why": "", "cores": 2, "seconds": 1.0,
     }  # fmt: skip
     text = naive_table.markdown(found)
     assert "Evidently flags 1 of 1 with a column" in text
     assert "| 60 | 5 | Tripline | 1 | 100% (100%) | 100% (100%) | 100% (100%) | 100% (100%) |" in text
-    assert "| 60 | 2 | 1 | 0.50 |" in text
+    assert "| 60 | 2 | 1 | 0.50 | 5 levels: unseen up (1) |" in text
