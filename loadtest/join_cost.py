@@ -1,8 +1,8 @@
 """What the join costs: `python -m loadtest.join_cost [--pending 1000000] [--events 40000]`.
 
 Prints bytes and CPU per pending row, rows restored per second, and the CPU of stage 1 per event: predictions alone,
-predictions that are kept, and their outcomes, one for each. On 2 cores (busy ones), 1,000,000 pending rows: 35.4 bytes a
-row; insert 0.37 µs while the store grows, 0.15 later, look up 0.20, look up and settle 0.39; 2.8 M rows/s restored.
+predictions that are kept, and their outcomes, one for each. On 2 cores (busy ones), 1,000,000 pending rows: 35.4 bytes
+a row; insert 0.37 µs while the store grows, 0.15 later, look up 0.20, look up and settle 0.39; 2.8 M rows/s restored.
 """
 
 from __future__ import annotations

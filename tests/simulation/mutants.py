@@ -287,7 +287,7 @@ def waiting_outcomes_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def zombies_post(patch: pytest.MonkeyPatch) -> None:
-    """A notify agent that was stopped for longer than its session tells what it last knew (test_notifying_zombies.py)."""
+    """A notify agent that was stopped longer than its session tells what it last knew (test_notifying_zombies.py)."""
     patch.setattr(telling.Telling, "_out_of_touch", lambda self: False)
 
 
