@@ -14,8 +14,8 @@ import pytest
 from brokers import Alertmanager, Process, eventually, free_port
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from conftest import without
 from deployments import Deployment, event
+from lacking import without
 from parts import PartMissing, kafka_libs
 from secured import Certificates, Right, SecuredKafka, rights_of
 
