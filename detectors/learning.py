@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from detectors.bins import FeatureSpec
 from detectors.design_effect import block_moments, step_proof_variance
-from detectors.directions import Directions, directions
+from detectors.directions import Directions, directions, met_once, with_unmet
 from detectors.references import HOURS, FeatureReference, fixed
 from detectors.seasonality import DAY, HOUR, circle, fit_profile, fit_without_each_day, local_ms
 
@@ -87,8 +87,9 @@ def learn(
     for begin, end in spans:
         kept[max(0, begin // times.base_ms - times.first) : max(0, -(-end // times.base_ms) - times.first)] = False
     counts = blocks[kept].sum(axis=0, dtype=np.int64) if not kept.all() else blocks.sum(axis=0, dtype=np.int64)
-    along = directions(spec, counts)
-    sums, rows = direction_sums(blocks, along, kept)
+    once = met_once(spec, counts if model is None else model.counts)
+    along = directions(spec, counts, once)
+    sums, rows = direction_sums(blocks, with_unmet(along, once), kept)
     by_day, rows_by_day = day_sums(sums, rows, times)
     prior = None if model is None else _shape_of(model, along)
     profile = fit_profile(by_day, rows_by_day, times.weekdays, prior)
@@ -110,13 +111,14 @@ def learn(
 
 def learn_timeless(spec: FeatureSpec, counts: Ints) -> FeatureReference:
     """What a bag of rows gives: bins and means; no scale, a flat profile at each direction's mean."""
-    along = directions(spec, counts)
+    once = met_once(spec, counts)
+    along = directions(spec, counts, once)
     n = max(1, int(counts.sum()))
     empty = np.zeros((0, len(along)))
     return FeatureReference(
         counts=counts,
         directions=along,
-        profile=fixed(np.tile(counts @ along.phi / n, (HOURS, 1))),
+        profile=fixed(np.tile(counts @ with_unmet(along, once).phi / n, (HOURS, 1))),
         scales_ms=np.zeros(0, dtype=np.int64),
         v=empty,
         m3=empty,

@@ -199,6 +199,30 @@ def test_a_bag_of_rows_gives_bins_and_means_only() -> None:
     assert feature.counts.tolist() == timed.views[View()].features["x"].counts.tolist()
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_levels_that_a_small_reference_has_not_met_are_expected(timed: bool) -> None:
+    """700 rows of 200 equal levels leave six unmet: 3 % of the rows to come are unseen, .3 sd if it were a change."""
+    shifts = []
+    for seed in range(20):
+        rows = stream(every=1_728_000, seed=seed, word=lambda ts, rng: level_of(rng.integers(0, 200, ts.size)))
+        ts = rows.ts if timed else np.full(len(rows), NO_TIME)
+        feature = build(Rows(ts=ts, columns=rows.columns)).views[View()].features["word"]
+        spec = next(spec for spec in build(rows).specs if spec.name == "word")
+        to_come = level_of(np.random.default_rng(1000 + seed).integers(0, 200, 20_000))
+        share = np.mean([word not in spec.levels for word in to_come])
+        along = feature.directions
+        at, mean = along.index("unseen"), feature.profile.mean(axis=0)
+        q = along.q[at]
+        shifts.append((share - q) / np.sqrt(q * (1 - q)) - mean[at])
+        assert along.upward_only[at]
+    assert len(rows) == 700
+    assert abs(np.mean(shifts)) < 0.05
+
+
+def level_of(numbers: Any) -> Any:
+    return np.array([f"L{number:03}" for number in numbers], dtype=object)
+
+
 def test_rows_without_a_time_are_left_out_of_a_timed_table() -> None:
     rows = stream()
     ts = rows.ts.copy()
