@@ -71,9 +71,8 @@ def markdown(found: dict[str, Any]) -> str:
     out += [
         "",
         "An open incident takes in what follows, so a column that stays wrong counts once. A category of 200 levels",
-        "whose reference is 700 rows has levels that the reference has not met. Their share (about that of the levels",
-        "met once: Good 1953) is not known to the chart yet, and it says \"unseen up\": a known weakness of references",
-        "that are small for their levels.",
+        "whose reference is 700 rows has levels that the reference has not met: their share is expected to be that of",
+        "the levels met once (Good 1953). Before that was so, \"unseen up\" was said once in each of these budgets.",
     ]
     return "\n".join([*out, ""])
 
