@@ -353,3 +353,10 @@ def test_batches_are_refused_where_they_cannot_be(tripline: Run, tmp_path: Path)
     assert "models.m.batch_gap: is 6h in the reference, which must be cut alike" in tripline("check").err
     (tmp_path / "tripline.yaml").write_text(BATCHED.replace("r.json", "reference.json"))
     assert "models.m.pane: the reference was not cut into batches" in tripline("check").err
+
+
+def test_a_bench_without_a_broker_says_so(tripline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.commands.bench_topics.SECONDS", 0.5)
+    ran = tripline("bench", "throughput", "--bootstrap", "127.0.0.1:1")
+    assert ran.code == 70
+    assert "127.0.0.1:1: no topic" in ran.err

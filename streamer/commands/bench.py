@@ -77,8 +77,8 @@ def throughput(
     runs = runs or (2 if quick else 5)
     events = events or (250_000 if quick else 1_000_000)
     with site(bootstrap) as where:
-        build_references(where, MODELS)
         where.create_input(PARTITIONS)
+        build_references(where, MODELS)
         size = where.fill(_events(events, seed), partitions=PARTITIONS)
         joined: list[dict[str, Any]] = []
         if outcomes:

@@ -65,8 +65,8 @@ def latency(
     seconds = 30 + 1.2 * closes / 2 * CYCLE * PANE_MS / 1000 / len(MODELS)
     receiver = _Receiver()
     with site(bootstrap) as where:
-        build_references(where, MODELS[:1])
         where.create_input(PARTITIONS)
+        build_references(where, MODELS[:1])
         port = free_port()
         configuration = where.folder / "tripline.yaml"
         text = CONFIGURATION.format(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import BrokerUnavailable
 from streamer.commands.histories import FEATURES, MAP, write_history
 from streamer.commands.measured_worker import tripline
 from streamer.generating import Applicants
@@ -45,13 +46,17 @@ class Site:
         return f"{self.name}-outcomes"
 
     def create_input(self, partitions: int, *, topic: str = "") -> None:
-        """The prediction topic, or another input, stamped by the broker."""
+        """The prediction topic, or another input, stamped by the broker. `BrokerUnavailable` when nobody answers."""
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient, NewTopic
 
         name = topic or self.input
         made = NewTopic(name, partitions, config={"message.timestamp.type": "LogAppendTime"})
-        client = AdminClient({"bootstrap.servers": self.bootstrap})
-        client.create_topics([made])[name].result(SECONDS)
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            client.create_topics([made])[name].result(SECONDS)
+        except (TimeoutError, KafkaException) as error:
+            raise BrokerUnavailable(f"{self.bootstrap}: no topic {name} within {SECONDS:.0f} s: {error}") from error
 
     def fill(self, events: Iterable[bytes], *, partitions: int, topic: str = "") -> int:
         """Write events to the partitions in turn; returns their bytes. Waits until the broker has them all."""
