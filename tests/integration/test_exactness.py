@@ -68,6 +68,9 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(own_kafka: Kafka, 
             own_kafka.start()
             before = counted(settings).total()
             eventually(lambda: counted(settings).total() > before, within=60, every=0.5)  # noqa: B023
+            # A lone broker that dies again while it completes what its first crash left open can lose a commit marker
+            # of one partition for good: a batch lacks there (README, Faults). Once it has settled, it does not.
+            time.sleep(3.0)
         truth = feeder.stop()
         wait_until_counted(settings, truth)
     finally:
