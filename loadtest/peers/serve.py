@@ -12,29 +12,16 @@ Files are numpy arrays (.npy); delays have one run per row. An error answers {"e
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from answering import answer_all
 from contestants import Peer, by_name
 
 CHUNK = 10_000
-
-
-def main() -> None:
-    """Answer until the input ends. Whatever a package prints goes to the error stream."""
-    out, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            answer = JOBS[job.pop("do")](**job)
-        except Exception as error:  # the rim: the asker decides what becomes of it
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=out, flush=True)
 
 
 def alarms(peer: Peer, knob: float, values: Iterable[float]) -> Iterator[int]:
@@ -118,4 +105,4 @@ JOBS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    answer_all(JOBS)

@@ -11,28 +11,15 @@ compares each batch with all of the reference by its preset; NannyML's chunks ar
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from answering import answer_all
 
 warnings.simplefilter("ignore")
-
-
-def main() -> None:
-    """Answer until the input ends. Whatever a package prints goes to the error stream."""
-    out, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            answer = JOBS[job.pop("do")](**job)
-        except Exception as error:  # the rim: the asker decides what becomes of it
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=out, flush=True)
 
 
 def frame(files: list[str], levels: list[int], *, first_night: int | None = None) -> pd.DataFrame:
@@ -113,4 +100,4 @@ def versions() -> dict[str, Any]:
 JOBS = {"evidently": evidently, "nannyml": nannyml, "versions": versions}
 
 if __name__ == "__main__":
-    main()
+    answer_all(JOBS)

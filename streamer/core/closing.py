@@ -81,6 +81,19 @@ class Turn:
     outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
     sought: Sought | None = None
 
+    def note(self, model: str, detector: str, *, at: int, **details: str | float) -> None:
+        """Count and audit what one of river's detectors said: outside the budget, never a page."""
+        self.counters.noted[detector] = self.counters.noted.get(detector, 0) + 1
+        self.outbox.audit(
+            f"model {model}",
+            "noted, outside the budget",
+            Reason.OTHER_DETECTOR,
+            at=at,
+            model=model,
+            detector=detector,
+            **details,  # type: ignore[arg-type]
+        )
+
     def changed(self, models: dict[str, Model], *, through: int) -> list[Output]:
         """Changelog records of everything that changed, in one order. through: first record that is not taken."""
         records = [models[name].clock_record() for name in sorted(self.clocks)]
@@ -248,15 +261,10 @@ def _note_series(turn: Turn, model: Model, form: Form, row: npt.NDArray[np.int64
         model.series = series.start(told) if saved is None else rivers.load(detectors, saved)
     model.series, noted = series.update(told, form.scope.series, model.series, row)
     for one in noted:
-        name = one.series.detector.name
-        turn.counters.noted[name] = turn.counters.noted.get(name, 0) + 1
-        turn.outbox.audit(
-            f"model {model.name}",
-            "noted, outside the budget",
-            Reason.OTHER_DETECTOR,
+        turn.note(
+            model.name,
+            one.series.detector.name,
             at=at,
-            model=model.name,
-            detector=name,
             feature=one.series.feature,
             statistic=one.series.statistic,
             panes=one.panes,

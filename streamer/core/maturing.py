@@ -12,7 +12,6 @@ from detectors.outcome_scopes import OutcomeResult, OutcomeScope
 from detectors.outcome_states import OutcomeState, load_state
 from detectors.outcomes import LOSS_BITS, losses_of
 from detectors.results import ScopeResult
-from schemas.alerts import Reason
 from schemas.errors import FormatError
 from schemas.events import DropReason
 from schemas.profiles import Delta
@@ -180,14 +179,10 @@ def _note(turn: Turn, model: Model, pane: OutcomePane) -> tuple[Noted, ...]:
     n, total = losses_of(scope.table, views_of(pane.form, pane.on_time)[0])
     model.rivers, noted = rivers.update(layout.also, model.rivers, n=int(n), k=round(int(total) / (1 << LOSS_BITS)))
     for one in noted:
-        turn.counters.noted[one.detector] = turn.counters.noted.get(one.detector, 0) + 1
-        turn.outbox.audit(
-            f"model {layout.model}",
-            "noted, outside the budget",
-            Reason.OTHER_DETECTOR,
+        turn.note(
+            layout.model,
+            one.detector,
             at=pane.due,
-            model=layout.model,
-            detector=one.detector,
             pane=pane.start,
             panes=one.panes,
             before=one.before,
