@@ -44,7 +44,7 @@ class KafkaSettings:
     accept_gap: bool = False
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
     embedded: bool = False
-    batch_rows: int = 2_000
+    batch_rows: int = 4_000
     batch_bytes: int = 8_000_000
     linger_ms: int = 100
     slow_linger_ms: int = 500
