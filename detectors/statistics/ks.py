@@ -44,8 +44,10 @@ def ks_noise(reference: Counts, n: int) -> Floats:
 
 @lru_cache(maxsize=16)
 def _draws(bins: int) -> Floats:
-    """Standard normal draws (bins, 1024), the same for every distribution: seeded, once. Paths lie side by side: the
-    walks of all of them take one step in one vector operation."""
+    """Standard normal draws (bins, 1024), the same for every distribution: seeded, once.
+
+    Paths lie side by side: the walks of all of them take one step in one vector operation.
+    """
     return np.ascontiguousarray(np.random.default_rng(1933).normal(size=(1024, bins)).T)
 
 
@@ -54,7 +56,7 @@ def _bridge(shares: bytes) -> float:
     """Mean of the largest |B| at the edges of bins with these shares (float64)."""
     p = np.frombuffer(shares)
     walk = _draws(p.size) * np.sqrt(p)[:, None]
-    for before, step in pairwise(walk):
-        step += before
+    for before, here in pairwise(walk):
+        np.add(before, here, out=here)
     gap = walk - np.cumsum(p)[:, None] * walk[-1]
     return float(np.abs(gap, out=gap).max(axis=0, initial=0.0).mean())

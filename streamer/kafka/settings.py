@@ -26,8 +26,9 @@ class KafkaSettings:
     embedded: librdkafka's mock cluster: no CRC check, no barrier, one worker.
 
     batch_rows, batch_bytes: bounds of one transaction; 4,000 rows, for at 2,000 its requests and numpy's calls cost a
-    seventh more per event (9.9 µs against 8.7, `tripline bench throughput`). linger_ms: how long a batch waits for more; up to
-    slow_linger_ms where that would hold fewer than slow_rows. tick_ms: a task says how far it is at least this often.
+    seventh more per event (9.9 µs against 8.7, `tripline bench throughput`). linger_ms: how long a batch waits for
+    more; up to slow_linger_ms where that would hold fewer than slow_rows. tick_ms: a task says how far it is at least
+    this often.
     metadata_ms: how often a consumer looks whether its topics have changed.
     broker_timeout_s: how long the broker may be silent before the worker gives up (exit 70).
 
