@@ -5,13 +5,17 @@ Layouts travel on the compacted `control` topic; a pane's start chooses the layo
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import hashlib
+import re
 from typing import Literal, TypeAlias
 
 import msgspec
 
 LAYOUT_FORMAT = 1
+#: Of a layout with lists of features: a worker that does not know them would count what is denied, and must refuse it.
+LISTS_FORMAT = 2
 
 #: Descriptive statistics on a pane's counts, see `detectors.catalogue`.
 Statistic: TypeAlias = Literal[
@@ -120,6 +124,36 @@ class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
     condition: Condition = Condition()
 
 
+class FeatureLists(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries of an event's `features` that may be read: names and globs, letters as they are written.
+
+    allow: these and no others; empty: all. deny: not these, whatever `allow` says. Outputs are no features.
+
+    >>> lists = FeatureLists(allow=("income", "age*"), deny=("*_raw",))
+    >>> [name for name in ("income", "age", "age_raw", "email") if lists.permits(name)]
+    ['income', 'age']
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Something may not be read."""
+        return bool(self.allow or self.deny)
+
+    def permits(self, name: str) -> bool:
+        """Whether a feature may be read."""
+        if self.allow and not _any_of(self.allow).match(name):
+            return False
+        return not (self.deny and _any_of(self.deny).match(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)))
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what data can make grow; what exceeds them goes to `__other__` and is counted.
 
@@ -159,7 +193,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     reset: why, and on whose word, everything begins anew at `from_ms`; "": what the stream taught goes on.
     statistics: reported beside PSI, Jensen–Shannon and KS; watch: limits on statistics. reported: limits on numbers of
     the reports on outcomes. also: river's detectors on the model's errors, noted;
-    series: on statistics.
+    series: on statistics. features: which of them may be read; the reference knows no other.
     """
 
     model: str
@@ -212,6 +246,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[OtherDetector, ...] = ()
     series: tuple[Series, ...] = ()
     reset: str = ""
+    features: FeatureLists = FeatureLists()
 
     @property
     def id(self) -> str:

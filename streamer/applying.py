@@ -18,14 +18,25 @@ from detectors.outcomes import outcome_spec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
-from schemas.layouts import Expectation, Layout, Limits, ReportLimit, RetrainPolicy, Series, View, Watch
+from schemas.layouts import (
+    LAYOUT_FORMAT,
+    LISTS_FORMAT,
+    Expectation,
+    Layout,
+    Limits,
+    ReportLimit,
+    RetrainPolicy,
+    Series,
+    View,
+    Watch,
+)
 from streamer import config as configuration
 from streamer import spans
 from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
 from streamer.config_conditions import Group, Line, condition_of, lasting, view_of
 from streamer.config_limits import too_large
-from streamer.config_misfits import unmet, unreported, unwatchable
+from streamer.config_misfits import undeniable, unmet, unreported, unwatchable
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
 from streamer.core.mappings import input_mapping
 from streamer.core.records import Output
@@ -113,8 +124,11 @@ def layout_of(
         if not any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in model.ignore)
     )
     cut = reference.batches if model.batch_gap else None
+    lists = model.features.lists
     return Layout(
         model=name,
+        format=LISTS_FORMAT if lists.given else LAYOUT_FORMAT,
+        features=lists,
         from_ms=from_ms,
         reference=reference.id,
         kind=kind_of(model, reference),
@@ -448,6 +462,7 @@ def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: R
     faults += unwatchable(loaded, name, reference)
     asked = Layout(model=name, from_ms=0, reference=reference.id, views=tested, **_outcomes(model, reference))
     faults += unreported(loaded, name, asked, reference)
+    faults += undeniable(loaded, name, reference)
     for feature in model.weights:
         if feature not in features:
             faults.append(

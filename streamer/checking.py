@@ -18,9 +18,10 @@ from detectors.scopes import build_scope
 from detectors.shadow import words_of
 from detectors.watching import firing_share
 from schemas.errors import ConfigurationError
-from schemas.layouts import Layout, View
+from schemas.layouts import FeatureLists, Layout, View
 from streamer import spans
 from streamer.applying import rate_of
+from streamer.complaints import nearest
 from streamer.config import Loaded
 from streamer.core.plans import outcome_table
 from streamer.core.wording import span
@@ -41,6 +42,7 @@ def warnings_of(
     for name, layout in layouts.items():
         reference = references[name]
         yield from _of_reference(loaded, name, layout, reference)
+        yield from _of_lists(loaded, name, reference)
         yield from _of_shadow(loaded, name, layout, reference)
         yield from _of_calendar(loaded, name, layout, reference)
         yield from _of_batches(loaded, name, layout)
@@ -73,6 +75,16 @@ def _of_reference(loaded: Loaded, name: str, layout: Layout, reference: Referenc
             yield loaded.fault(
                 *place, "reference", message=f"has findings ({', '.join(kinds)}); `tripline reference show` says them"
             )
+
+
+def _of_lists(loaded: Loaded, name: str, reference: Reference) -> Iterator[ConfigurationError]:
+    """Features that may be read, and that the reference does not have: misspelt, or new since."""
+    features = [spec.name for spec in reference.specs]
+    for i, pattern in enumerate(loaded.config.models[name].features.allow or ()):
+        if not any(map(FeatureLists(allow=(pattern,)).permits, features)):
+            where = loaded.document.known(("models", name, "features", "allow", i))
+            message = f"no feature of the reference is {pattern!r}{nearest(pattern, features)}"
+            yield loaded.document.fault(where, message)
 
 
 def _of_shadow(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:

@@ -25,7 +25,7 @@ from pydantic import (
 
 from detectors.batches import BATCH_MS
 from schemas.errors import ConfigurationError
-from schemas.layouts import Limits, Statistic
+from schemas.layouts import FeatureLists, Limits, Statistic
 from streamer import spans
 from streamer.complaints import complaints
 from streamer.config_conditions import DRIFT, Expression, Group, Line, When, misplaced, view_of
@@ -338,6 +338,25 @@ class WatchSection(Section):
         return self
 
 
+#: A name of a feature, or a glob.
+Pattern: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+_Patterns: TypeAlias = Annotated[
+    list[Pattern], Field(min_length=1), BeforeValidator(many, json_schema_input_type=list[Pattern] | Pattern)
+]
+
+
+class FeaturesSection(Section):
+    """Which entries of an event's `features` may be read. What is denied is read nowhere: no profile has it."""
+
+    allow: _Patterns | None = Field(default=None, description="Names and globs: these and no others.")
+    deny: _Patterns | None = Field(default=None, description="Names and globs: not these, whatever `allow` says.")
+
+    @property
+    def lists(self) -> FeatureLists:
+        """As layouts carry them: sorted, each pattern once."""
+        return FeatureLists(allow=tuple(sorted({*(self.allow or ())})), deny=tuple(sorted({*(self.deny or ())})))
+
+
 class TableSection(Section):
     """How `backtest` reads this model's tables; the command line's options come first."""
 
@@ -381,6 +400,9 @@ class Model(Section):
         default={}, description="Features that matter more, or less, than others (1): their share of the budget."
     )
     page_provisional: Flag = False
+    features: FeaturesSection = Field(
+        default=FeaturesSection(), description="Which may be read at all; the reference is built without the others."
+    )
     ignore: list[str] = Field(default=[], description="Features that are counted but not tested; globs.")
     clear_for: Annotated[Int, Field(ge=1)] = 6
     cooldown: Annotated[Int, Field(ge=0)] = Field(default=6, description="Panes after an incident in which none opens.")
@@ -438,6 +460,9 @@ class Model(Section):
             raise ValueError(f"{twice[0]} is named twice in segments")
         if "version" in self.segments:
             raise ValueError("version is no segment: what is counted by segment is counted by version too")
+        denied = [name for name in self.segments if not self.features.lists.permits(name)]
+        if denied:
+            raise ValueError(f"{denied[0]} is a segment, and denied by features: its values would be counted")
         return self
 
 
@@ -458,6 +483,15 @@ class Config(Section):
     mapping: dict[InputName, ReadBy] = Field(default={}, description="How an input that is not ours is read.")
     conditions: dict[Name, Expression] = Field(default={}, description="Conditions by name, for when and page_when.")
     models: dict[Name, Model] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _nothing_denied_kept(self) -> Config:
+        denying = [name for name, model in self.models.items() if model.features.lists.given]
+        if self.dead_letter_payload and denying:
+            raise ValueError(
+                f"dead_letter_payload keeps bad records whole, with what {denying[0]} denies: one of the two has to go"
+            )
+        return self
 
     @field_validator("mapping")
     @classmethod

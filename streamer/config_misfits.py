@@ -9,13 +9,17 @@ from detectors.catalogue import STATISTICS
 from detectors.outcome_scopes import NAMES
 from detectors.references import Reference
 from detectors.reported import metrics_of, words
+from detectors.served import SERVED
 from schemas.errors import ConfigurationError
 from schemas.layouts import Condition, Layout, View
 from streamer.complaints import nearest
 from streamer.config import Loaded
 from streamer.config_conditions import Group, Line, Place, condition_of, leaves
 from streamer.core.conditions import needs_drift
-from streamer.core.plans import outcome_table
+from streamer.core.plans import CATEGORICAL_OUTPUTS, NUMERIC_OUTPUTS, denied_of, outcome_table
+
+#: What an event says beside its features.
+_NO_FEATURES = frozenset((*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS, "proba", *SERVED))
 
 
 def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[View]) -> list[ConfigurationError]:
@@ -46,6 +50,29 @@ def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[Vi
                     tested = ", ".join(map(str, sorted(views)))
                     faults.append(document.fault(where, f"{leaf.view} is not tested; {tested} are"))
     return faults
+
+
+def undeniable(loaded: Loaded, name: str, reference: Reference) -> list[ConfigurationError]:
+    """Lists of features that the reference contradicts: it holds what is denied, or what is named is no feature."""
+    section = loaded.config.models[name].features
+    asked = Layout(model=name, from_ms=0, reference=reference.id, features=section.lists)
+    faults = [
+        loaded.document.fault(
+            loaded.document.known(("models", name, "features", "deny", i)),
+            f"{pattern} is an output of the model, not one of its features: `ignore` leaves it untested",
+        )
+        for i, pattern in enumerate(section.deny or ())
+        if reference.kind == "predictions" and pattern in _NO_FEATURES
+    ]
+    denied = denied_of(reference, asked)
+    if denied:
+        message = f"the reference was learned with {_few(denied)}: build it anew, `tripline reference build … -c FILE`"
+        faults.append(loaded.fault("models", name, "features", message=message))
+    return faults
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def unwatchable(loaded: Loaded, name: str, reference: Reference) -> list[ConfigurationError]:

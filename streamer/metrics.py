@@ -31,6 +31,7 @@ PORTS = 20
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "profiles_repeated": ("Records of profiles that came a second time and were dropped", ("",)),
     "delta_events_folded": ("Events with a name that was one of too many for one delta, under __other__", ("",)),
+    "features_denied": ("Values of features that `features` denies, in events counted: not read", ("",)),
     "dead_letters_suppressed": ("Bad records without a dead letter of their own: beyond limits.dead_letters", ("",)),
     "events_folded": ("Events beyond a limit, counted under __other__", ("",)),
     "marginals_folded": ("Events beyond a limit in the table of a marginal column, once per column", ("",)),

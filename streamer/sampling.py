@@ -67,6 +67,9 @@ def sample_findings(
     counted = [record for record in records if isinstance(record, Delta)]
     warnings += _about_features(counted, str(path))
     warnings += _absent(counted, tables, str(path))
+    if state.denied:
+        message = f"{state.denied} value{'s' * (state.denied != 1)} of features that are denied: they are not read"
+        warnings.append(ConfigurationError(message, file=str(path)))
     if state.applied == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in state.drops.items() if count)
         return [ConfigurationError(f"no event of {len(lines)} would count: {reasons}", file=str(path))], warnings

@@ -95,7 +95,12 @@ class Profiling(NamedTuple):
 
     def counts(self, state: ProfilingState) -> Counts:
         joined = outcome_counts({} if state.join is None else state.join.counts)
-        more = {("delta_events_folded", ""): state.folded, ("dead_letters_suppressed", ""): state.suppressed, **joined}
+        more = {
+            ("delta_events_folded", ""): state.folded,
+            ("features_denied", ""): state.denied,
+            ("dead_letters_suppressed", ""): state.suppressed,
+            **joined,
+        }
         return Counts(state.consumed, state.applied, dict(state.drops), more)
 
 

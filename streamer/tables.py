@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from detectors.rows import NO_TIME, Rows, level_text
 from detectors.served import SERVED
+from schemas.layouts import FeatureLists
 from streamer import spans
 from streamer.table_columns import MOSTLY
 from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, form_of, open_table
@@ -66,6 +67,7 @@ class Table:
     then every row's time is `NO_TIME`. outcomes: put what came true, and when (ms, the row's own time where it does not
     say), among the columns.
     ids: read the ids of predictions, by which repeats are known. lenient: see `chunks_of`.
+    lists: features that they deny are not read, and named in `denied`.
     known: features of a reference; without a choice of features, others are left out, and named in `left_out`.
     model: whose rows are read, where a column says whose they are. tally: what the last reading met beside good rows.
     """
@@ -82,6 +84,7 @@ class Table:
         lenient: bool = False,
         known: Collection[str] | None = None,
         model: str | None = None,
+        lists: FeatureLists | None = None,
     ) -> None:
         self.file: TableFile = open_table(path, header=reading.header)
         self.path, self.reading, self._lenient, self._model = path, reading, lenient, model
@@ -104,10 +107,16 @@ class Table:
         derived = {"score", "label"} if self._classes else set[str]()
         self.outputs = tuple(name for name in OUTPUTS if name in self._fields or name in derived)
         there = [name for name in chosen if named[name] not in taken]
+        self.denied = () if lists is None else tuple(name for name in there if not lists.permits(name))
+        there = [name for name in there if name not in self.denied]
+        for name in reading.segments:
+            if lists is not None and not lists.permits(name):
+                raise TableError(f"{path}: segment {name}: is denied by `features` of the configuration")
         wanted = [name for name in there if known is None or reading.features or name in known]
         self.features, self.left_out = tuple(wanted), tuple(name for name in there if name not in wanted)
         if not self.features and not self.outputs:
-            raise TableError(f"{path}: has no feature left; its columns are {_listed(columns)}")
+            left = f" that the configuration does not deny ({', '.join(self.denied)})" if self.denied else ""
+            raise TableError(f"{path}: has no feature left{left}; its columns are {_listed(columns)}")
         said = {"score", "label"} & set(self.outputs) or ("value" in self.outputs and "outcome" in self._fields)
         self.kind: Literal["predictions", "features"] = "predictions" if said else "features"
         there = [name for name in SERVED if name in self._fields and self.kind == "predictions"]

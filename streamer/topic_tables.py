@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
+from schemas.layouts import FeatureLists
 from streamer.config import Loaded
 from streamer.core.columns import from_proba
 from streamer.core.records import Record
@@ -81,13 +82,31 @@ async def _spool(loaded: Loaded, settings: KafkaSettings, *, model: str, since: 
     for kind in kinds:
         if kind not in settings.inputs:
             continue
-        read = reader(loaded, kind)
+        read, lists = reader(loaded, kind), _lists(loaded, model)
         async for record in _records(settings, settings.inputs[kind], since=since):
             event = read(record)
             if event is not None and model in (event.get("model"), event.get("feature_set")):
-                file.write(msgspec.json.encode(_without_non_finite(event)) + b"\n")
+                event = _without_denied(_without_non_finite(event), lists)
+                file.write(msgspec.json.encode(event) + b"\n")
                 written += 1
     return written
+
+
+def _lists(loaded: Loaded, model: str) -> FeatureLists:
+    found = loaded.config.models.get(model)
+    return FeatureLists() if found is None else found.features.lists
+
+
+def _without_denied(event: dict[str, Any], lists: FeatureLists) -> dict[str, Any]:
+    """What may not be read does not reach the disk either.
+
+    >>> _without_denied({"features": {"age": 41, "email": "a@b"}}, FeatureLists(deny=("email",)))
+    {'features': {'age': 41}}
+    """
+    features = event.get("features")
+    if not isinstance(features, dict) or not lists.given:
+        return event
+    return {**event, "features": {name: value for name, value in features.items() if lists.permits(name)}}
 
 
 def _without_non_finite(event: dict[str, Any]) -> dict[str, Any]:

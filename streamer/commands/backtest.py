@@ -55,7 +55,7 @@ def backtest(
         folder_for(json)
     table = Table(
         data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model,
-        outcomes=not layout.batch_gap_ms,
+        outcomes=not layout.batch_gap_ms, lists=layout.features,
     )  # fmt: skip
     layout = with_outcomes(layout, learned, table)
     if reading.features:
@@ -137,7 +137,11 @@ def _watching(layout: Layout, names: list[str]) -> Layout:
 def _note(table: Table, known: list[str]) -> None:
     """Say on stderr where table and reference differ: what is absent counts as missing in every row."""
     absent = [name for name in known if name not in (*table.features, *table.outputs, *table.served)]
-    for names, what in ((table.left_out, "not in the reference, left out"), (absent, "not in the table, missing")):
+    for names, what in (
+        (table.denied, "denied by `features`, not read"),
+        (table.left_out, "not in the reference, left out"),
+        (absent, "not in the table, missing"),
+    ):
         if names:
             print(f"note: {what}: {', '.join(names)}", file=sys.stderr)
 

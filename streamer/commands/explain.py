@@ -52,7 +52,9 @@ def explain(
         reading_from(loaded.config.models[model]), map=map, rows=rows, every=every, start=start, header=header
     )
     known = [spec.name for spec in learned.specs if spec.name not in derived_of(learned)]
-    table = Table(data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model)
+    table = Table(
+        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model, lists=layout.features
+    )
     column, _, value = view.partition("=")
     found = explained(
         table.parts(), layout=layout, reference=learned, feature=feature, at=moment, view=View(column, value)

@@ -16,13 +16,16 @@ from detectors.building import ReferenceBuilder
 from detectors.references import Finding, Reference, dumps, loads
 from detectors.words import words
 from schemas.errors import ReferenceFileError, TriplineError
-from schemas.layouts import Layout
+from schemas.layouts import FeatureLists, Layout
 from streamer import spans
 from streamer.commands.progress import with_progress
 from streamer.commands.written import folder_for, write
 from streamer.config import load
 from streamer.table_files import TableError
 from streamer.tables import Reading, Table, reading_of
+
+#: Where the configuration is unless somebody says otherwise.
+CONFIG = Path("tripline.yaml")
 
 
 def build(
@@ -50,7 +53,7 @@ def build(
     maturity: str = "",
     batch_gap: str = "",
     derived: str = "",
-    config: Path = Path("tripline.yaml"),
+    config: Path = CONFIG,
     as_json: bool = False,
 ) -> None:
     """Learn a reference, replay it through its own monitors, write it to `output`, print what was learned."""
@@ -68,11 +71,12 @@ def build(
         raise TableError(f"--maturity {maturity!r}: {error}") from error
     gap = _gap(batch_gap)
     folder_for(output)
+    lists = _lists(config, model)
     with contextlib.ExitStack() as ends:
         if from_topic:
             data = ends.enter_context(_of_topic(config, model=model, last=last))
         assert data is not None
-        table = Table(data, reading, timeless=not gap, outcomes=not gap, model=model)
+        table = Table(data, reading, timeless=not gap, outcomes=not gap, model=model, lists=lists)
         reference = learn(
             table,
             model=model,
@@ -86,7 +90,8 @@ def build(
             derived=tuple(name for name in (one.strip() for one in derived.split(",")) if name),
         )
     write(output, dumps(reference))
-    _say(reference, output, as_json=as_json, notes=[*table.file.notes, *table.tally.notes(words=False)])
+    denied = [f"denied by {config}, not read: {', '.join(table.denied)}"] if table.denied else []
+    _say(reference, output, as_json=as_json, notes=[*denied, *table.file.notes, *table.tally.notes(words=False)])
 
 
 def show(file: Path, *, as_json: bool = False) -> None:
@@ -158,6 +163,17 @@ def learn(
         monitors=max(1, len(monitored) * len(reference.views)),
     )
     return builder.shadow(reference, layout)
+
+
+def _lists(config: Path, model: str) -> FeatureLists:
+    """What the configuration says may be read of a model; a reference can be built before there is a configuration.
+
+    One that is there and broken is an error: what it denies would be learned.
+    """
+    if config == CONFIG and not config.exists():
+        return FeatureLists()
+    found = load(config).config.models.get(model)
+    return FeatureLists() if found is None else found.features.lists
 
 
 def _gap(text: str) -> int:

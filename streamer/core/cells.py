@@ -41,7 +41,8 @@ _SPARSE = 4
 class Counted(NamedTuple):
     """rows: (g,) what each table is of, the cells first; counts: (g, width); extremes: (g, Fn, 2) least and largest.
 
-    folded: events of which a version or a segment value was one of too many for one delta.
+    folded: events of which a version or a segment value was one of too many for one delta. denied: values of features
+    that may not be read.
     """
 
     rows: list[DeltaRow]
@@ -49,6 +50,7 @@ class Counted(NamedTuple):
     extremes: Ints
     extras: list[Extra]
     folded: int = 0
+    denied: int = 0
 
 
 class Grouped(NamedTuple):
@@ -73,7 +75,8 @@ def count(arrivals: Arrivals, group: Group) -> Counted:
     append = arrivals.append[at] if arrivals.append is not None else None
     served = _Served(ts, append, arrivals.values.marks(plan, at))
     counts, extremes = _tables(plan, cells, features, served)
-    counted = Counted(cells.rows, counts, extremes, _oddities(plan, counts, cells.rows, cells.cell, features))
+    odd = _oddities(plan, counts, cells.rows, cells.cell, features)
+    counted = Counted(cells.rows, counts, extremes, odd, denied=features.denied)
     if not (layout.marginals or cells.folded):
         return counted
     parts, extras = [counted], [*counted.extras, *_folds(cells, ("version", *layout.segments))]
@@ -100,6 +103,7 @@ def count(arrivals: Arrivals, group: Group) -> Counted:
         np.concatenate([part.extremes for part in parts]),
         extras,
         int(folded.sum()),
+        features.denied,
     )
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 
 from detectors.rows import Rows, level_text
 from detectors.served import STATUS_LEVELS, status_level, status_levels
-from streamer.core.plans import Plan
+from streamer.core.plans import CATEGORICAL_OUTPUTS, NUMERIC_OUTPUTS, Plan
 from streamer.core.timestamps import milliseconds
 from streamer.formats.lenient import as_float
 from streamer.formats.seam import Note
@@ -31,6 +31,7 @@ Column: TypeAlias = Sequence[Any]
 
 _POSITIVE = frozenset({"1", "true", "yes", "positive"})
 _TEXT = {str, type(None)}
+_OUTPUTS = frozenset((*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS))
 
 
 class Names(NamedTuple):
@@ -50,11 +51,15 @@ class Odd(NamedTuple):
 
 
 class Features(NamedTuple):
-    """numeric: (n, Fn) in the order of `Plan.numeric`; categorical: (n, Fc) columns within the feature."""
+    """numeric: (n, Fn) in the order of `Plan.numeric`; categorical: (n, Fc) columns within the feature.
+
+    denied: values of features that may not be read: of them there is nothing but this number.
+    """
 
     numeric: Floats
     categorical: Codes
     odd: list[Odd]
+    denied: int = 0
 
 
 class Marks(NamedTuple):
@@ -175,9 +180,8 @@ class StructValues:
                 column = column if shape.sketch.features[name] == "text" else as_text(column)
             codes[k] = level_codes(plan, k, column, odd)
         derive(plan, numeric)
-        self._strangers(shape, plan, slots, odd)
-        self._noted(rows, odd)
-        return Features(numeric.T, codes.T, odd)
+        denied = self._strangers(shape, plan, slots, odd) + self._noted(plan, rows, odd)
+        return Features(numeric.T, codes.T, odd, denied)
 
     def segment(self, plan: Plan, column: str, rows: Ints) -> Names:
         """See `Values`. An event that does not name a segment has the feature of that name for it."""
@@ -260,29 +264,45 @@ class StructValues:
             self._outputs = {"label": labels, "score": np.array(scores, dtype=np.float64)}
         return self._outputs
 
-    def _strangers(self, shape: Shape, plan: Plan, slots: list[Column], odd: list[Odd]) -> None:
-        """Slots of features that no reference knows, and of those that this layout's lacks."""
-        known = len(shape.slots)
+    def _strangers(self, shape: Shape, plan: Plan, slots: list[Column], odd: list[Odd]) -> int:
+        """Slots of features that no reference knows, and of those that this layout's lacks; how many are denied."""
+        known, permits, denied = len(shape.slots), plan.layout.features.permits, 0
         for name, column in zip(shape.strangers, slots[known:], strict=True):
-            if column.count(ABSENT) < len(column):
-                there = np.array([value is not ABSENT for value in column])
-                odd.append(Odd("unknown", "", name, np.flatnonzero(there)))
+            if column.count(ABSENT) == len(column):
+                continue
+            if not permits(name):
+                denied += len(column) - column.count(ABSENT)
+                continue
+            there = np.array([value is not ABSENT for value in column])
+            odd.append(Odd("unknown", "", name, np.flatnonzero(there)))
         if known > len(plan.numeric) + len(plan.categorical) - len(plan.outputs):
             mine = {spec.name for spec in plan.table.specs} - plan.outputs
             for name, slot in shape.slots.items():
-                if name not in mine and slots[slot].count(None) < len(slots[slot]):
-                    there = np.array([value is not None for value in slots[slot]])
-                    odd.append(Odd("unknown", "", name, np.flatnonzero(there)))
+                if name in mine or slots[slot].count(None) == len(slots[slot]):
+                    continue
+                if not permits(name):
+                    denied += len(slots[slot]) - slots[slot].count(None)
+                    continue
+                there = np.array([value is not None for value in slots[slot]])
+                odd.append(Odd("unknown", "", name, np.flatnonzero(there)))
+        return denied
 
-    def _noted(self, rows: Ints, odd: list[Odd]) -> None:
+    def _noted(self, plan: Plan, rows: Ints, odd: list[Odd]) -> int:
+        """What was noted when `rows` were decoded; how much of that is denied."""
         if not self.notes:
-            return
+            return 0
+        permits, denied = plan.layout.features.permits, 0
         at, noted = self.at[rows], np.array([note.at for note in self.notes], dtype=np.int64)
         place_of = np.minimum(np.searchsorted(at, noted), at.size - 1)
         places: dict[tuple[str, str, str], list[int]] = {}
         for i in np.flatnonzero(at[place_of] == noted).tolist():
-            places.setdefault(self.notes[i][1:], []).append(int(place_of[i]))
+            note = self.notes[i]
+            if permits(note.feature or note.name):
+                places.setdefault(note[1:], []).append(int(place_of[i]))
+            else:
+                denied += 1
         odd.extend(Odd(*name, np.array(found, dtype=np.int64)) for name, found in places.items())
+        return denied
 
     def _pick(self, column: Column, rows: Ints) -> Column:
         if rows.size == len(column):
@@ -306,6 +326,7 @@ class TableValues:
     def features(self, plan: Plan, rows: Ints) -> Features:
         """See `Values`. A column that the reference lacks is an unknown feature wherever it is not missing."""
         odd: list[Odd] = []
+        denied = 0
         whole = rows.size == len(self.rows)
         columns = {name: column if whole else column[rows] for name, column in self.rows.columns.items()}
         numeric = np.full((len(plan.numeric), rows.size), np.nan)
@@ -325,9 +346,11 @@ class TableValues:
         for name in sorted(columns.keys() - {spec.name for spec in plan.table.specs}):
             column = columns[name]
             missing = np.array([level_text(value) is None for value in column.tolist()], dtype=bool)
-            if not missing.all():
+            if not (name in _OUTPUTS or plan.layout.features.permits(name)):
+                denied += int((~missing).sum())
+            elif not missing.all():
                 odd.append(Odd("unknown", "", name, np.flatnonzero(~missing)))
-        return Features(numeric.T, codes.T, odd)
+        return Features(numeric.T, codes.T, odd, denied)
 
     def segment(self, plan: Plan, column: str, rows: Ints) -> Names:
         """See `Values`. A table without the column has the feature of that name for it."""

@@ -15,7 +15,7 @@ from detectors.references import Reference, loads
 from schemas.alerts import Mark
 from schemas.control import CHUNK_BYTES, CONTROL_FORMAT, Cluster, InputMapping, ReferenceHead
 from schemas.errors import FormatError, ReferenceFileError
-from schemas.layouts import LAYOUT_FORMAT, Layout
+from schemas.layouts import LISTS_FORMAT, Layout
 from schemas.triggers import Approval
 from streamer.core.mappings import topic_mapping
 from streamer.core.records import Output
@@ -96,8 +96,8 @@ class Control:
         others = [layout for layout in self.models.get(model, ()) if layout.from_ms != int(from_ms)]
         if value is not None:
             layout = msgspec.json.decode(value, type=Layout)
-            if layout.format > LAYOUT_FORMAT:
-                raise FormatError(f"layout of format {layout.format}; this worker reads up to {LAYOUT_FORMAT}")
+            if layout.format > LISTS_FORMAT:
+                raise FormatError(f"layout of format {layout.format}; this worker reads up to {LISTS_FORMAT}")
             others.append(layout)
         models = {name: layouts for name, layouts in self.models.items() if name != model}
         if others:

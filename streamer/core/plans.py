@@ -22,7 +22,7 @@ from schemas.errors import ReferenceFileError
 from schemas.layouts import Layout, Limits
 from streamer.core.control import Control
 from streamer.core.identities import identities, salt
-from streamer.formats.shapes import Kind, Sketch, Wire
+from streamer.formats.shapes import DENIED, STRANGERS, Kind, Sketch, Wire
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -126,6 +126,11 @@ class Plans:
         )
 
     @cached_property
+    def denying(self) -> bool:
+        """Some model has features that may not be read: no record may be kept whole."""
+        return any(layout.features.given for layouts in self.control.models.values() for layout in layouts)
+
+    @cached_property
     def layout_ids(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """(id, from_ms) of every layout whose reference is here, by model."""
         found: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -205,6 +210,10 @@ def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPla
         if reference is None:
             waiting.append(layout.from_ms)
             continue
+        if denied := denied_of(reference, layout):
+            raise ReferenceFileError(
+                f"model {model}: layout {layout.id} denies {', '.join(denied)}, which it or its reference would count"
+            )
         table, binner = _tables(reference.specs)
         outcomes = outcome_table(reference, layout)
         plans.append(
@@ -219,6 +228,21 @@ def _model_plan(model: str, layouts: list[Layout], control: Control) -> ModelPla
             )
         )
     return ModelPlan(model=model, plans=tuple(plans), waiting=tuple(waiting), sketch=_sketch(plans, layouts))
+
+
+def denied_of(reference: Reference, layout: Layout) -> tuple[str, ...]:
+    """What a layout denies though its reference or its segments count it; outputs, and what is made of others, do not.
+
+    A worker stops at such a layout: it is `tripline apply` that refuses to publish one.
+    """
+    if not layout.features.given:
+        return ()
+    aside = set(() if reference.derived is None else reference.derived.names)
+    if reference.kind == "predictions":
+        aside |= {*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS, *reference.served}
+    names = [spec.name for spec in reference.specs if spec.name not in aside]
+    counted = dict.fromkeys((*names, *layout.segments, *layout.marginals))
+    return tuple(name for name in counted if not layout.features.permits(name))
 
 
 def outcome_table(reference: Reference, layout: Layout) -> OutcomeTable | None:
@@ -249,6 +273,7 @@ def _sketch(plans: list[Plan], layouts: list[Layout]) -> Sketch:
         segments=tuple(segments),
         string_length=max(layout.limits.string_length for layout in layouts),
         event_bytes=max(layout.limits.event_bytes for layout in layouts),
+        strangers=DENIED if any(layout.features.given for layout in layouts) else STRANGERS,
     )
 
 

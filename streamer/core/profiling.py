@@ -116,7 +116,9 @@ def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[Profil
     outputs = _advance(
         state, arrivals, refusals, told, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
     )
-    outputs.extend(dead_letters(records, refusals, payload=state.payload, letters=state.letters))
+    # Whose a bad record is may not be known, nor where in it its features are.
+    payload = state.payload and not state.plans.denying
+    outputs.extend(dead_letters(records, refusals, payload=payload, letters=state.letters))
     state.suppressed += suppressed(refusals, letters=state.letters)
     return state, outputs
 
@@ -274,6 +276,7 @@ def _advance(
         partition, layout = group.plan.layout.partition, group.plan.layout
         counted_rows = count(arrivals, group)
         state.folded += counted_rows.folded
+        state.denied += counted_rows.denied
         found = deltas(
             group.plan,
             counted_rows,

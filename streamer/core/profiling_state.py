@@ -37,7 +37,8 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     written to each partition of `profiles` ended: (partition, position). first_id, next_id: numbers of the identities
     in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. folded: events of which a version or a
     segment value went to `__other__` in their delta. appended: largest append time by input. join: of outcomes; those
-    that wait are neither applied nor dropped yet. digest: of all the other fields.
+    that wait are neither applied nor dropped yet. denied: values of features that may not be read, in events applied.
+    digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT
@@ -58,6 +59,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     folded: int = 0
     join: JoinPosition | None = None
     appended: dict[str, int] = {}
+    denied: int = 0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -76,6 +78,7 @@ class ProfilingState:
     consumed: int = 0
     applied: int = 0
     folded: int = 0
+    denied: int = 0
     drops: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in DropReason})
     maxima: dict[str, int] = field(default_factory=dict)
     appended: dict[str, int] = field(default_factory=dict)
@@ -129,6 +132,7 @@ class ProfilingState:
             consumed=self.consumed,
             applied=self.applied,
             folded=self.folded,
+            denied=self.denied,
             appended=self.appended,
             drops=self.drops,
             maxima=self.maxima,
@@ -198,6 +202,7 @@ def from_changelog(
         consumed=position.consumed,
         applied=position.applied,
         folded=position.folded,
+        denied=position.denied,
         appended=position.appended,
         drops=position.drops,
         maxima=position.maxima,

@@ -13,7 +13,7 @@ from functools import partial
 from streamer.core.records import Record
 from streamer.formats.lenient import parse, parse_native
 from streamer.formats.seam import Decoded, decode_each
-from streamer.formats.shapes import STRANGERS, TAG, Shape, Shapes, can_be_slot
+from streamer.formats.shapes import TAG, Shape, Shapes, can_be_slot
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class NativeFormat:
             if kind == "unknown":
                 seen = self.strangers.get(shape.model) or set(shape.strangers)
                 fits = len(name) <= shape.sketch.string_length and can_be_slot(name)
-                if fits and name not in seen and len(seen) < STRANGERS:
+                if fits and name not in seen and len(seen) < shape.sketch.strangers:
                     self.strangers[shape.model] = seen | {name}
         return shape, row, notes
 

@@ -57,7 +57,10 @@ class Format(Protocol):
 
     @property
     def strangers(self) -> dict[str, set[str]]:
-        """Names of features seen that the references lack, by model, at most 64 each: worth knowing to the decoder."""
+        """Names of features seen that the references lack, by model, at most `Sketch.strangers` each.
+
+        Worth knowing to the decoder.
+        """
         ...
 
 

@@ -26,6 +26,8 @@ OUTCOME = ("outcome", "outcome_ts")
 TAG = {"predictions": "model", "features": "feature_set"}
 #: Unknown features that a struct has slots for; events with further ones decode slowly, and count as exactly.
 STRANGERS = 64
+#: The same where a list denies features: those come with every event.
+DENIED = 1_024
 #: Slot of an unknown feature that is not there.
 ABSENT = msgspec.Raw(b"")
 
@@ -44,12 +46,16 @@ _OUTCOME_TYPES: dict[str, Any] = {"outcome": str | int | float | bool | None, "o
 
 @dataclass(frozen=True, kw_only=True)
 class Sketch:
-    """What the layouts of a model say about its events. features: name → wire type, in the order of the events."""
+    """What the layouts of a model say about its events. features: name → wire type, in the order of the events.
+
+    strangers: how many further names have slots.
+    """
 
     features: Mapping[str, Wire]
     segments: tuple[str, ...] = ()
     string_length: int = 256
     event_bytes: int = 1_000_000
+    strangers: int = STRANGERS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +108,11 @@ class Shapes:
         seen = strangers or {}
         by_model = {
             model: _shape(
-                model, sketch, kind=kind, strangers=tuple(sorted(seen.get(model, ())))[:STRANGERS], outcomes=outcomes
+                model,
+                sketch,
+                kind=kind,
+                strangers=tuple(sorted(seen.get(model, ())))[: sketch.strangers],
+                outcomes=outcomes,
             )
             for model, sketch in sketches.items()
         }
