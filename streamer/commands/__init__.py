@@ -1,22 +1,51 @@
 """The command line: what each command takes. What it does stands in a module of its own, imported when it runs.
 
 Exit codes: 0 done, 1 done and the answer is no, 2 a wrong option, configuration, reference or table, 65–77 as
-`schemas.errors` says, 130 interrupted.
+`schemas.errors` says, 70 also for what nobody expected, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from schemas.errors import TriplineError
 
+
+class _Commands(TyperGroup):
+    """Lets `main` see a broken pipe: typer ends with 1 at one, without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is asked for."""
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _PipeBroken from error
+        return found
+
+
+class _PipeBroken(Exception):
+    pass
+
+
+def _reader_gone() -> bool:
+    """Whether whoever read our output has gone: a broken pipe may be any other connection."""
+    ends = select.poll()
+    ends.register(sys.stdout.fileno(), 0)
+    return any(what & select.POLLERR for _, what in ends.poll(0))
+
+
 app = typer.Typer(
     name="tripline",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,6 +86,7 @@ DropReason = Annotated[str, typer.Option("--reason", metavar="REASON", help="Onl
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Only this one.")]
 Bootstrap = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A broker; one is started otherwise.")]
 DEFAULT = Path("tripline.yaml")
+_UNEXPECTED = 70
 
 
 def main() -> None:
@@ -68,10 +98,23 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error, and nothing can be said any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except _PipeBroken as broken:
+        if _reader_gone():
+            # `| head`: not an error, and nothing can be said any more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        _say_unexpected(broken.__cause__ or broken)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _say_unexpected(error)
+
+
+def _say_unexpected(error: BaseException) -> NoReturn:
+    """End with 70. Never with 1, which is an answer: whoever runs us must not take a fault of ours for one."""
+    traceback.print_exception(error)
+    print(f"tripline: unexpected: {type(error).__name__}: {error}; this is a fault of ours", file=sys.stderr)
+    sys.exit(_UNEXPECTED)
 
 
 def _version(wanted: bool) -> None:

@@ -46,7 +46,14 @@ def run(config: Path, *, slot: str | None = None, accept_gap: bool = False, verb
             "no --slot: after a crash this worker's tasks wait %g s for it; name a slot per worker to avoid that",
             settings.session_timeout_ms / 1000,
         )
-    return asyncio.run(_run(loaded, settings))
+    try:
+        return asyncio.run(_run(loaded, settings))
+    except TriplineError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        # Not further up: a broken pipe is taken there for a reader of ours that went away, and is not told.
+        log.error("unexpected", exc_info=error)
+        return _UNEXPECTED
 
 
 def worker_of(loaded: Loaded, settings: KafkaSettings) -> Worker:
@@ -131,15 +138,20 @@ async def _until_stopped(worker: Worker, *, asked: asyncio.Event, again: asyncio
             gc.freeze()
             gc.set_threshold(50_000, 20, 100)
             await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
-    except TriplineError as error:
-        worker.fail(error)
     except Exception as error:
         worker.fail(error)
+    except asyncio.CancelledError as error:
+        worker.fail(_cancelled("starting", error))
     for waiting in (starting, *ending):
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await waiting
-    await worker.stop()
+    try:
+        await worker.stop()
+    except Exception as error:
+        worker.fail(error)
+    except asyncio.CancelledError as error:
+        worker.fail(_cancelled("stopping", error))
     failure = worker.failure
     if failure is None and again.is_set() and not asked.is_set():
         return None
@@ -147,6 +159,15 @@ async def _until_stopped(worker: Worker, *, asked: asyncio.Event, again: asyncio
         log.info("stopped")
         return 0
     return failure.exit_code if isinstance(failure, TriplineError) else _UNEXPECTED
+
+
+def _cancelled(what: str, error: asyncio.CancelledError) -> RuntimeError:
+    """A client library that cancels what we wait for: nobody has asked this worker to give up."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise error
+    found = RuntimeError(f"{what} was cancelled from within")
+    found.__cause__ = error
+    return found
 
 
 async def _run(loaded: Loaded, settings: KafkaSettings) -> int:
