@@ -234,6 +234,19 @@ class Reader:
             self.apply(batch)
         return self
 
+    def read_killed(self, log: Log, *, every: int) -> Reader:
+        """The whole log by workers of which each dies after so many records, and another comes back for it."""
+        reader = self
+        for batch in log.batches(range(0, len(log.records), every)):
+            reader.apply(batch)
+            reader = reader.restored(log)
+        return reader
+
+    @property
+    def words(self) -> list[tuple[bytes, bytes | None]]:
+        """All that was said, byte by byte."""
+        return [(output.key, output.value) for output in self.outputs]
+
     def restored(self, log: Log) -> Reader:
         """Another worker that comes back from the changelog and the log."""
         state = monitoring.restore(self.changelog, self.control, 0)

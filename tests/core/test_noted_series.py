@@ -65,11 +65,8 @@ def test_killed_anywhere_they_go_on_as_if_never_stopped(every: int) -> None:
     watched = layout(series=(ON_PSI, ON_KS))
     log = told(watched)
     whole = Reader.start(control(watched)).read(log)
-    reader = Reader.start(control(watched))
-    for batch in log.batches(range(0, len(log.records), every)):
-        reader.apply(batch)
-        reader = reader.restored(log)
-    assert [(o.key, o.value) for o in whole.outputs] == [(o.key, o.value) for o in reader.outputs]
+    reader = Reader.start(control(watched)).read_killed(log, every=every)
+    assert whole.words == reader.words
     assert whole.state.counters == reader.state.counters
 
 

@@ -13,7 +13,8 @@ from streamer.core.control import Control
 from streamer.stages import Monitoring, Profiling
 from tests.core.stage2 import BEGIN
 from tests.core.test_maturing import PANE, layout, reference, scored
-from tests.simulation.world import Faults, Fed, World
+from tests.simulation.stories import Story
+from tests.simulation.world import Fed
 
 SOURCES, PANES, PER_PANE = 2, 18, 10
 INPUTS = ("predictions", "outcomes")
@@ -67,14 +68,5 @@ def feed() -> tuple[Fed, ...]:
     return tuple(sorted(fed, key=lambda one: one.at))
 
 
-def world_of(seed: int, *, faults: Faults | None = None) -> World:
-    """Workers for both stages."""
-    return World(STAGES, seed=seed, sources=SOURCES, profiles=1, control=control(), rows=20, faults=faults)
-
-
-@cache
-def calm() -> World:
-    """The same without faults."""
-    world = world_of(0)
-    world.run(feed(), faults=0)
-    return world
+STORY = Story(stages=STAGES, sources=SOURCES, control=control, feed=feed)
+world_of, calm = STORY.world, STORY.calm

@@ -15,7 +15,8 @@ from streamer.core.control import Control
 from streamer.stages import Monitoring, Profiling
 from tests.core import stage2
 from tests.simulation.invariants import violations
-from tests.simulation.world import Faults, Fed, World
+from tests.simulation.stories import Story
+from tests.simulation.world import Fed
 
 SOURCES, PANES, PER_PANE = 2, 24, 12
 INPUTS = ("features",)
@@ -62,17 +63,8 @@ def feed() -> tuple[Fed, ...]:
     return tuple(fed)
 
 
-def world_of(seed: int, *, faults: Faults | None = None) -> World:
-    """Workers for both stages."""
-    return World(STAGES, seed=seed, sources=SOURCES, profiles=1, control=control(), rows=20, faults=faults)
-
-
-@cache
-def calm() -> World:
-    """The same without faults."""
-    world = world_of(0)
-    world.run(feed(), faults=0)
-    return world
+STORY = Story(stages=STAGES, sources=SOURCES, control=control, feed=feed)
+world_of, calm = STORY.world, STORY.calm
 
 
 def test_the_story_has_everything_in_it() -> None:
