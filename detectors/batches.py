@@ -7,6 +7,7 @@ same hour of the week: there is no season to learn, and the design effect is tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import msgspec
@@ -81,7 +82,7 @@ class BatchClock:
 
     def retimed(self, rows: Rows, sound: Bools | None = None) -> Rows:
         """Rows on the batches' own clock."""
-        return Rows(ts=self.slots(rows.ts, sound), columns=rows.columns, version=rows.version, segments=rows.segments)
+        return replace(rows, ts=self.slots(rows.ts, sound))
 
     def start_of(self, slot: int) -> int:
         """Real time of the first row of the batch whose slot holds a time, ms."""

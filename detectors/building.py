@@ -171,6 +171,9 @@ class ReferenceBuilder:
             words = f"{rows} far from all others in time: left out; kept are those "
             words += _span(self._first, self._last + 1)
             findings.append(Finding("stray_time", "", words))
+        if self._outcomes is not None and self._outcomes.sooner:
+            words = f"{self._outcomes.sooner:,} outcomes are older than their predictions (outcome_ts): not counted"
+            findings.append(Finding("outcomes", OUTCOME, words))
         features: dict[View, dict[str, FeatureReference]] = {counted.view: {} for counted in counts.views}
         for spec in counts.specs:
             model: FeatureReference | None = None

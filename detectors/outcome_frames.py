@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,29 +28,55 @@ Kind: TypeAlias = Literal["losses", "calibration"]
 
 #: What a kind weighs beside a feature's one.
 WEIGHT = 2.0
-#: `Alarm.feature` of the two kinds; features count from 0, and −1 is the model itself.
+#: `Alarm.feature` of the two kinds; features count from 0, and −1 is the model itself. Of classes: from here downwards.
 FEATURE: dict[Kind, int] = {"losses": -2, "calibration": -3}
+FIRST_CLASS = -100
 NAMES: dict[Kind, str] = {"losses": "error", "calibration": "calibration"}
+
+
+class Monitor(NamedTuple):
+    """What one chart of outcomes watches. view: its number in the scope; code, of: a class, −1 and "" for none.
+
+    >>> Monitor(0, "calibration").name, Monitor(0, "calibration", 2, "cat").name
+    ('calibration', 'calibration of cat')
+    """
+
+    view: int
+    kind: Kind
+    code: int = -1
+    of: str = ""
+
+    @property
+    def feature(self) -> int:
+        """Under which feature its alarms stand."""
+        return FEATURE[self.kind] if self.code < 0 else FIRST_CLASS - self.code
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports, alerts and conditions."""
+        return f"{NAMES[self.kind]} of {self.of}" if self.of else NAMES[self.kind]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OutcomeScope:
     """Frozen tables of a model's outcomes under one layout.
 
-    monitors: (view, kind), losses first. plan: charts of losses, with or without a reference; calibrated: of
-    calibration, None without. loss_views, map_views: views of their monitors. prior, limit (M,): shares of the budget
-    and A over them, A in outcome panes. habit: the reference's coverage.
+    monitors: losses first, then calibration by view, then by class. plan: charts of losses, with or without a
+    reference; calibrated: of calibration, None without. loss_views, map_views: views of their monitors; class_codes:
+    classes of the last ones, of the whole model. prior, limit (M,): shares of the budget and A over them, A in outcome
+    panes. habit: the reference's coverage.
     """
 
     layout: Layout
     reference: Reference
     table: OutcomeTable
     views: tuple[View, ...]
-    monitors: tuple[tuple[int, Kind], ...]
+    monitors: tuple[Monitor, ...]
     plan: Losses | Adaptive | None
     calibrated: Calibration | None
     loss_views: Ints
     map_views: Ints
+    class_codes: Ints
     loss_profile: Floats  # (168, losses)
     map_profile: Floats  # (168, maps)
     budget: float
@@ -63,8 +90,8 @@ class OutcomeScope:
 
     def monitor_of(self, m: int) -> tuple[int, int]:
         """View and feature under which a monitor's alarms stand."""
-        view, kind = self.monitors[m]
-        return view, FEATURE[kind]
+        monitor = self.monitors[m]
+        return monitor.view, monitor.feature
 
     @cached_property
     def deff(self) -> Floats:
@@ -116,15 +143,19 @@ def build_outcome_scope(reference: Reference, layout: Layout) -> OutcomeScope | 
     maps = [(i, learned[v].calibration_at(pane_ms)) for i, v in enumerate(layout.views) if v in learned]
     loss_refs = [(i, one) for i, one in loss if one is not None]
     map_refs = [(i, one) for i, one in maps if one is not None]
+    whole = learned.get(View())
+    classes = {} if whole is None else whole.classes_at(pane_ms)
+    calibrations = [*(one for _, one in map_refs), *classes.values()]
     without = not learned and "losses" in _kinds(reference, spec)
-    monitors: list[tuple[int, Kind]] = [(i, "losses") for i, _ in loss_refs]
+    monitors = [Monitor(i, "losses") for i, _ in loss_refs]
     if without:
-        monitors = [(i, "losses") for i in range(len(layout.views))]
-    monitors += [(i, "calibration") for i, _ in map_refs]
-    prior = _prior([view for view, _ in monitors])
+        monitors = [Monitor(i, "losses") for i in range(len(layout.views))]
+    monitors += [Monitor(i, "calibration") for i, _ in map_refs]
+    monitors += [Monitor(0, "calibration", spec.classes.index(name), name) for name in classes]
+    prior = _prior(monitors)
     share = outcome_share(reference, layout)
     own = layout.budget_ms / pane_ms / layout.false_alarms / layout.share / (share or 1.0)
-    count = len(monitors) - len(map_refs)
+    count = len(monitors) - len(calibrations)
     struck = max(1, len(_kinds(reference, spec)) * len({view.column for view in layout.views}))
     plan: Losses | Adaptive | None = None
     if without:
@@ -134,9 +165,9 @@ def build_outcome_scope(reference: Reference, layout: Layout) -> OutcomeScope | 
             [one for _, one in loss_refs], budget=own, share=prior[:count], struck=struck, strict=layout.strict
         )
     calibrated = None
-    if map_refs:
+    if calibrations:
         calibrated = calibration.build_calibration(
-            [one for _, one in map_refs], budget=own, share=prior[count:], struck=struck, strict=layout.strict
+            calibrations, budget=own, share=prior[count:], struck=struck, strict=layout.strict
         )
     labels = reference.labels
     return OutcomeScope(
@@ -147,30 +178,46 @@ def build_outcome_scope(reference: Reference, layout: Layout) -> OutcomeScope | 
         monitors=tuple(monitors),
         plan=plan,
         calibrated=calibrated,
-        loss_views=np.array([view for view, kind in monitors if kind == "losses"], dtype=np.int64),
-        map_views=np.array([view for view, kind in monitors if kind == "calibration"], dtype=np.int64),
+        loss_views=np.array([one.view for one in monitors if one.kind == "losses"], dtype=np.int64),
+        map_views=np.array([view for view, _ in map_refs], dtype=np.int64),
+        class_codes=np.array([one.code for one in monitors if one.of], dtype=np.int64),
         loss_profile=np.stack([one.profile for _, one in loss_refs], axis=1) if loss_refs else np.zeros((168, 0)),
-        map_profile=np.stack([one.profile for _, one in map_refs], axis=1) if map_refs else np.zeros((168, 0)),
+        map_profile=np.stack([one.profile for one in calibrations], axis=1) if calibrations else np.zeros((168, 0)),
         budget=own,
         prior=prior,
         habit=labels.n / reference.n if labels is not None and reference.n else math.nan,
     )
 
 
-def _prior(views: list[int]) -> Floats:
-    """Shares of the budget: half to the whole model's monitors, half to those of its views; all where there is one."""
-    whole = np.array([view == 0 for view in views], dtype=bool)
+def names_of(reference: Reference) -> list[str]:
+    """Names under which charts of a reference's outcomes are: `error`, `calibration`, and those of its classes.
+
+    >>> names_of(Reference(model="m", specs=(), views={}))
+    ['error', 'calibration']
+    """
+    classes = {} if reference.labels is None else reference.labels.views[View()].classes
+    return [*NAMES.values(), *(Monitor(0, "calibration", 0, name).name for name in classes)]
+
+
+def _prior(monitors: Sequence[Monitor]) -> Floats:
+    """Shares of the budget: half to the whole model's monitors, half to those of its views; all where there is one.
+
+    All classes together weigh as much as one other monitor.
+    """
+    of_class = sum(bool(one.of) for one in monitors)
+    weight = np.array([1.0 / of_class if one.of else 1.0 for one in monitors])
+    whole = np.array([one.view == 0 for one in monitors], dtype=bool)
     if whole.all() or not whole.any():
-        return np.full(whole.size, 1.0 / max(whole.size, 1))
-    return np.asarray(np.where(whole, 0.5 / whole.sum(), 0.5 / (~whole).sum()))
+        return np.asarray(weight / max(float(weight.sum()), 1.0))
+    return np.asarray(np.where(whole, 0.5 * weight / weight[whole].sum(), 0.5 * weight / weight[~whole].sum()))
 
 
-def _kinds(reference: Reference, spec: OutcomeSpec) -> tuple[Kind, ...]:
+def _kinds(reference: Reference, spec: OutcomeSpec) -> tuple[str, ...]:
     """Kinds of charts that a model has; a score that only ranks has no label, hence no loss."""
     labels = reference.labels
     if labels is None:
         labelled = spec.probability or reference.spec("label") is not None or spec.kind == "regression"
         return ("losses",) if labelled else ()
     whole = labels.views[View()]
-    found: list[Kind] = ["losses"] if whole.losses is not None else []
-    return (*found, "calibration") if whole.calibration is not None else tuple(found)
+    there = {"losses": whole.losses is not None, "calibration": whole.calibration is not None}
+    return tuple(kind for kind, known in (there | {"classes": bool(whole.classes)}).items() if known)

@@ -12,6 +12,7 @@ from detectors.bins import FeatureSpec
 from detectors.charts.calibration import CalibrationReference, learn_calibration
 from detectors.charts.calibration_map import learn_map
 from detectors.charts.losses import LossReference, learn_losses
+from detectors.class_charts import class_labels, learn_classes
 from detectors.outcome_references import OutcomeReference, ViewOutcomes, rounded
 from detectors.outcomes import (
     SCORE_BITS,
@@ -26,6 +27,7 @@ from detectors.outcomes import (
     spec_of,
     tabulate_outcomes,
 )
+from detectors.probabilities import ranks_of, share_of_two, shares_of
 from detectors.profiles import BUCKETS, bucket_quantile
 from detectors.rows import NO_TIME, Rows, as_levels
 from detectors.seasonality import local_ms
@@ -62,9 +64,13 @@ class OutcomeCounts:
     ) -> None:
         self.table, self._timezone, self._timed = OutcomeTable(spec), timezone, timed is not None
         self._later_than = later_than
+        #: Outcomes that are older than their predictions by their own time: the stream refuses such a record.
+        self.sooner = 0
         first, last = timed or (0, 0)
         self._views = {
-            view: _ViewBlocks(self.table, first, last, most=BLOCKS if view == View() else BLOCKS_OF_PARTS)
+            view: _ViewBlocks(
+                self.table, first, last, most=BLOCKS if view == View() else BLOCKS_OF_PARTS, by_class=view == View()
+            )
             for view in views
         }
         self._delays = np.zeros((self.table.delays, BUCKETS), dtype=np.int64)
@@ -73,6 +79,9 @@ class OutcomeCounts:
     def count(self, rows: Rows) -> None:
         """Count rows with an outcome; others say nothing."""
         joined, kept = joined_rows(self.table.spec, rows)
+        sooner = kept & (joined.delay_ms < 0)
+        self.sooner += int(sooner.sum())
+        kept &= ~sooner
         if self._later_than:
             kept &= joined.delay_ms <= self._later_than
         index = np.flatnonzero(kept)
@@ -133,16 +142,26 @@ def joined_rows(spec: OutcomeSpec, rows: Rows) -> tuple[JoinedRows, npt.NDArray[
         texts: list[str | None] = [None] * n if outcome is None else as_levels(outcome)
         codes, truth = class_codes(spec, texts), nothing
         kept = codes >= 0
-    label = rows.columns.get("label")
+    label, score = rows.columns.get("label"), _numbers(rows.columns.get("score"), n)
+    ranks, shares = None, None
+    proba = [None] * n if rows.proba is None else [one if isinstance(one, dict) else None for one in rows.proba]
+    if spec.kind == "binary" and any(proba):
+        share = share_of_two(proba, spec.classes[1])
+        score = np.where(np.isnan(share), score, share)
+    if spec.kind == "multiclass" and any(proba):
+        ranks = ranks_of(proba, {text: code for code, text in enumerate(spec.classes)})
+        shares = shares_of(proba, spec.classes) if spec.probability else None
     came = _numbers(rows.columns.get("outcome_ts"), n)
     timed = np.isfinite(came) & (came != NO_TIME) & (rows.ts != NO_TIME)
     joined = JoinedRows.of(
-        score=_numbers(rows.columns.get("score"), n),
+        score=score,
         label=None if label is None or spec.kind == "regression" else label_codes(spec, as_levels(label)),
         value=_numbers(rows.columns.get("value"), n),
         outcome=codes,
         truth=truth,
         delay_ms=np.where(timed, np.nan_to_num(came) - rows.ts, 0.0).astype(np.int64),
+        ranks=ranks,
+        shares=shares,
     )
     return joined, kept
 
@@ -150,8 +169,8 @@ def joined_rows(spec: OutcomeSpec, rows: Rows) -> tuple[JoinedRows, npt.NDArray[
 class _ViewBlocks:
     """Counts of one view: rows, losses, and outcomes by score, by block."""
 
-    def __init__(self, table: OutcomeTable, first: int, last: int, *, most: int) -> None:
-        self.table, self.block_ms = table, FINEST_MS
+    def __init__(self, table: OutcomeTable, first: int, last: int, *, most: int, by_class: bool = False) -> None:
+        self.table, self.block_ms, self._by_class = table, FINEST_MS, by_class
         while last // self.block_ms - first // self.block_ms + 1 > most:
             self.block_ms *= 2
         self._first = first // self.block_ms
@@ -159,6 +178,8 @@ class _ViewBlocks:
         bins = (table.bins.stop - table.bins.start) // 5 if table.spec.probability else 0
         self._rows, self._losses = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
         self._labels, self._scores = np.zeros((blocks, bins, 2), np.int64), np.zeros(bins, np.int64)
+        #: Of the whole model, made when the first row brings every class's probability.
+        self._of_classes: tuple[Ints, Floats] | None = None
         self.n = 0
 
     def add(self, joined: JoinedRows, ts: Ints) -> None:
@@ -183,6 +204,13 @@ class _ViewBlocks:
         if self._scores.size:
             self._labels[blocks] += labels_by_score(self.table, counts)
             self._scores += counts[:, self.table.bins].reshape(len(counts), -1, 5)[..., P].sum(axis=0)
+        if self._by_class and counts[:, self.table.by_class].any():
+            labels, scores = class_labels(self.table, counts)
+            if self._of_classes is None:
+                blocks_of = (self._rows.size, *labels.shape[1:])
+                self._of_classes = np.zeros(blocks_of, np.int64), np.zeros(blocks_of[:-1])
+            self._of_classes[0][blocks] += labels
+            self._of_classes[1][blocks] += scores
 
     def learn(self, timezone: str, *, timed: bool) -> ViewOutcomes:
         blocks = self._rows.size
@@ -200,8 +228,15 @@ class _ViewBlocks:
             if timed:
                 calibration = learn_calibration(edges, self._labels, logits, local, pane_ms=self.block_ms)
         counted = self._rows if self._rows.any() else self._labels.sum(axis=(1, 2))
+        classes: dict[str, CalibrationReference] = {}
+        if self._of_classes is not None:
+            classes = learn_classes(self.table, *self._of_classes, local if timed else None, block_ms=self.block_ms)
         return ViewOutcomes(
-            losses=losses, calibration=calibration, block_ms=self.block_ms, n_bars=_n_bars(counted.astype(np.float64))
+            losses=losses,
+            calibration=calibration,
+            block_ms=self.block_ms,
+            n_bars=_n_bars(counted.astype(np.float64)),
+            classes=classes,
         )
 
     def _logits(self) -> Floats:

@@ -7,7 +7,7 @@ day, so an outcome pane is hardly ever finer than the blocks, and a larger desig
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
@@ -35,12 +35,14 @@ class ViewOutcomes:
     """One view. losses, calibration: None where the model has no label (no probability), or no outcome came.
 
     block_ms: of the blocks that they were learned on; n_bars (s,): Σn²/Σn of blocks 1, 2, 4, … times as long.
+    classes: calibration of each class against the rest, by name, where rows had every class's probability.
     """
 
     losses: LossReference | None
     calibration: CalibrationReference | None
     block_ms: int
     n_bars: Floats
+    classes: dict[str, CalibrationReference] = field(default_factory=dict)
 
     def losses_at(self, pane_ms: int) -> LossReference | None:
         """The loss as charts with panes of `pane_ms` compare with it."""
@@ -49,6 +51,10 @@ class ViewOutcomes:
     def calibration_at(self, pane_ms: int) -> CalibrationReference | None:
         """The map as charts with panes of `pane_ms` compare with it."""
         return None if self.calibration is None else replace(self.calibration, n_bar=self._n_bar(pane_ms))
+
+    def classes_at(self, pane_ms: int) -> dict[str, CalibrationReference]:
+        """The maps of classes, the same."""
+        return {name: replace(one, n_bar=self._n_bar(pane_ms)) for name, one in self.classes.items()}
 
     def _n_bar(self, pane_ms: int) -> float:
         return n_bar_at(self.block_ms << np.arange(self.n_bars.size, dtype=np.int64), self.n_bars, pane_ms)
@@ -87,6 +93,11 @@ class _CalibrationDocument(msgspec.Struct, forbid_unknown_fields=True):
     profile: dict[str, Any]
 
 
+class _ClassDocument(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    calibration: _CalibrationDocument
+
+
 class _ViewDocument(msgspec.Struct, forbid_unknown_fields=True):
     column: str
     value: str
@@ -95,6 +106,7 @@ class _ViewDocument(msgspec.Struct, forbid_unknown_fields=True):
     n_bars: dict[str, Any]
     losses: _LossDocument | None
     calibration: _CalibrationDocument | None
+    classes: list[_ClassDocument] = []
 
 
 class OutcomeDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,6 +137,8 @@ def content(labels: OutcomeReference, pack: Pack) -> dict[str, Any]:
                 "n_bars": pack(of_view.n_bars, _BITS),
                 "losses": _loss_content(of_view.losses, pack),
                 "calibration": _calibration_content(of_view.calibration, pack),
+                # Absent where there is none: the id of a reference is a hash of what is there.
+                **({"classes": _class_content(of_view.classes, pack)} if of_view.classes else {}),
             }
             for view, of_view in sorted(labels.views.items())
         ],
@@ -141,6 +155,7 @@ def loaded(document: OutcomeDocument, unpack: Unpack) -> OutcomeReference:
             calibration=_calibration(one.calibration, unpack, f"{place}.calibration"),
             block_ms=one.block_ms,
             n_bars=unpack(one.n_bars, (one.scales,), _BITS, f"{place}.n_bars"),
+            classes=_classes(one.classes, document.classes, unpack, f"{place}.classes"),
         )
     if View() not in views:
         raise ReferenceFileError("labels.views: the whole model is not there")
@@ -167,14 +182,19 @@ def rounded(view: ViewOutcomes) -> ViewOutcomes:
             profile=_fixed(losses.profile),
         )
     if calibration is not None:
-        known = calibration.map
-        calibration = replace(
-            calibration,
-            map=replace(known, place=_fixed(known.place), logit=_fixed(known.logit)),
-            deff=_fixed(calibration.deff),
-            profile=_fixed(calibration.profile),
-        )
-    return replace(view, losses=losses, calibration=calibration, n_bars=_fixed(view.n_bars))
+        calibration = _rounded(calibration)
+    classes = {name: _rounded(one) for name, one in view.classes.items()}
+    return replace(view, losses=losses, calibration=calibration, n_bars=_fixed(view.n_bars), classes=classes)
+
+
+def _rounded(calibration: CalibrationReference) -> CalibrationReference:
+    known = calibration.map
+    return replace(
+        calibration,
+        map=replace(known, place=_fixed(known.place), logit=_fixed(known.logit)),
+        deff=_fixed(calibration.deff),
+        profile=_fixed(calibration.profile),
+    )
 
 
 def _loss_content(losses: LossReference | None, pack: Pack) -> dict[str, Any] | None:
@@ -214,6 +234,23 @@ def _calibration_content(calibration: CalibrationReference | None, pack: Pack) -
         "deff": pack(calibration.deff, _BITS),
         "profile": pack(calibration.profile, _BITS),
     }
+
+
+def _class_content(classes: dict[str, CalibrationReference], pack: Pack) -> list[dict[str, Any]]:
+    return [{"name": name, "calibration": _calibration_content(one, pack)} for name, one in classes.items()]
+
+
+def _classes(
+    documents: list[_ClassDocument], known: tuple[str, ...], unpack: Unpack, place: str
+) -> dict[str, CalibrationReference]:
+    found = {}
+    for i, one in enumerate(documents):
+        if one.name not in known or one.name in found:
+            raise ReferenceFileError(f"{place}[{i}].name: {one.name!r} is no class, or there twice")
+        calibration = _calibration(one.calibration, unpack, f"{place}[{i}].calibration")
+        assert calibration is not None
+        found[one.name] = calibration
+    return found
 
 
 def _calibration(document: _CalibrationDocument | None, unpack: Unpack, place: str) -> CalibrationReference | None:

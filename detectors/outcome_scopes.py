@@ -1,8 +1,10 @@
 """The charts of a model's outcomes: is it wrong more often, do its scores still mean what they meant (DETECTION 3, 4).
 
-A monitor is a view and a kind, `losses` or `calibration`. They share a fixed part of the model's budget, as if each
-feature of the model weighed one and each of the two kinds two; a scope of features gets the rest, so that the two
-together open no more incidents than the budget says. The clock is the outcome pane: A counts in panes of its length.
+A monitor is a view and a kind, `losses` or `calibration`; of several classes there is one more for each class, whose
+probability against the rest is watched for the whole model where rows carry it. They share a fixed part of the model's
+budget, as if each feature of the model weighed one, and each of the kinds and all classes together two; a scope of
+features gets the rest, so that the two together open no more incidents than the budget says. The clock is the outcome
+pane: A counts in panes of its length.
 
 Each outcome pane is taken once, at its maturity, and only when its labels are in: where the coverage has fallen below
 nine tenths of its habit, and by more than chance, the labels that lack may all be of one class, and a chart would fire
@@ -27,7 +29,7 @@ from detectors.charts.adaptive import Adaptive, History
 from detectors.charts.losses import WORSE, Losses
 from detectors.charts.mixture import Mixture
 from detectors.outcome_findings import adaptive_evidence, calibration_evidence, loss_evidence
-from detectors.outcome_frames import FEATURE, NAMES, OutcomeScope, build_outcome_scope, outcome_share
+from detectors.outcome_frames import FEATURE, OutcomeScope, build_outcome_scope, outcome_share
 from detectors.outcome_states import OutcomeState
 from detectors.outcome_ticks import Tick
 from detectors.outcome_ticks import tick as ticked
@@ -99,8 +101,7 @@ def update(
     reason = _absorbing(scope, state, start)
     for m in found.tolist():
         evidence = _evidence(scope, state, m, pane=pane, value=float(value[m]), limit=float(own[m]))
-        view, kind = scope.monitors[m]
-        alarm = Alarm(view, FEATURE[kind], evidence, Reason.ABOVE_LIMIT, start, renewed=bool(inside[m]))
+        alarm = Alarm(*scope.monitor_of(m), evidence, Reason.ABOVE_LIMIT, start, renewed=bool(inside[m]))
         if reason is None:
             alarms.append(alarm)
             state = _join(scope, state, m, tick, pane=pane)
@@ -195,9 +196,7 @@ def _clear(
     if not member.any():
         until = start + (1 + scope.layout.cooldown_panes) * scope.layout.outcome_pane_ms
     watches = resolve.drop(state.watches, np.array(well, dtype=np.int64))
-    cleared = tuple(
-        Cleared(scope.monitors[m][0], FEATURE[scope.monitors[m][1]], Reason.BELOW_CLEAR_LIMIT) for m in well
-    )
+    cleared = tuple(Cleared(*scope.monitor_of(m), Reason.BELOW_CLEAR_LIMIT) for m in well)
     return state._replace(member=member, bet=bet, watches=watches, cooldown_until=until), cleared
 
 
@@ -227,13 +226,13 @@ def _covered(scope: OutcomeScope, state: OutcomeState, *, matched: int, expected
 
 
 def _evidence(scope: OutcomeScope, state: OutcomeState, m: int, *, pane: int, value: float, limit: float) -> Evidence:
-    view, kind = scope.monitors[m]
+    monitor = scope.monitors[m]
     k, pane_ms = scope.loss_views.size, scope.layout.outcome_pane_ms
 
     def begin(number: int) -> int:
         return state.begun + (max(number, 1) - 1) * pane_ms
 
-    if kind == "calibration":
+    if monitor.kind == "calibration":
         assert scope.calibrated is not None
         assert state.calibration is not None
         found = calibration_evidence(scope.calibrated, state.calibration, monitor=m - k, begin=begin)
@@ -244,9 +243,10 @@ def _evidence(scope: OutcomeScope, state: OutcomeState, m: int, *, pane: int, va
         assert isinstance(scope.plan, Adaptive)
         assert isinstance(state.losses, History)
         found = adaptive_evidence(scope.plan, state.losses, monitor=m, pane=pane, begin=begin)
-    if scope.table.spec.kind == "regression" and kind == "losses":
+    if scope.table.spec.kind == "regression" and monitor.kind == "losses":
         found = _in_own_unit(found, LARGEST_ERROR * scope.table.spec.scale)
-    return msgspec.structs.replace(found, feature=NAMES[kind], view=scope.views[view], value=value, limit=limit)
+    view = scope.views[monitor.view]
+    return msgspec.structs.replace(found, feature=monitor.name, view=view, value=value, limit=limit)
 
 
 def _in_own_unit(evidence: Evidence, whole: float) -> Evidence:
@@ -269,7 +269,7 @@ def _in_own_unit(evidence: Evidence, whole: float) -> Evidence:
 
 
 def _labels(scope: OutcomeScope, counts: Ints) -> Ints:
-    return np.array([counts[view, scope.table.n] for view, _ in scope.monitors], dtype=np.int64)
+    return np.array([counts[one.view, scope.table.n] for one in scope.monitors], dtype=np.int64)
 
 
 def _result(scope: OutcomeScope, state: OutcomeState, *, start: int, waits: str, n: Ints) -> OutcomeResult:
@@ -288,7 +288,6 @@ def _result(scope: OutcomeScope, state: OutcomeState, *, start: int, waits: str,
 
 __all__ = [
     "FEATURE",
-    "NAMES",
     "OutcomeResult",
     "OutcomeScope",
     "OutcomeState",

@@ -13,6 +13,7 @@ from detectors.charts.adaptive import Adaptive, History
 from detectors.charts.calibration_map import expit
 from detectors.charts.losses import BETTER, UNIT, WORSE, Losses
 from detectors.charts.mixture import Mixture
+from detectors.class_charts import class_labels
 from detectors.outcome_frames import OutcomeScope
 from detectors.outcome_states import OutcomeState
 from detectors.outcomes import labels_by_score, losses_of
@@ -67,19 +68,38 @@ def tick(scope: OutcomeScope, state: OutcomeState, counts: Ints, *, weights: Flo
         shift[:k], weight[:k] = shift[:k] / spread, rows
     if scope.calibrated is not None:
         assert state.calibration is not None
-        by_score = labels_by_score(scope.table, counts[scope.map_views])
-        logit_shift = weights @ scope.map_profile
+        by_score, logit_shift = _scored(scope, counts, weights @ scope.map_profile)
         mixed, value[k:] = calibration.tick(
             scope.calibrated, state.calibration, counts=by_score, shift=logit_shift, pane=pane
         )
         n[k:] = by_score.sum(axis=(1, 2))
         state = state._replace(calibration=mixed)
         for m in np.flatnonzero(state.bet >= 0).tolist():
-            shift[m], weight[m] = _along(scope, m - k, int(state.bet[m]), by_score[m - k], float(logit_shift[m - k]))
+            shift[m], weight[m] = _along(scope, m - k, int(state.bet[m]), by_score[m - k], logit_shift[m - k])
     return Tick(state=state, value=value, limit=limit, n=n, better=better, shift=shift, weight=weight, base=base)
 
 
-def _along(scope: OutcomeScope, i: int, bet: int, counts: Ints, profile: float) -> tuple[float, float]:
+def _scored(scope: OutcomeScope, counts: Ints, profile: Floats) -> tuple[Ints, Floats]:
+    """What the charts of calibration are fed: labels (maps, bins, 2), and the shift of the logit (maps, bins)."""
+    plan = scope.calibrated
+    assert plan is not None
+    labels = np.zeros((plan.monitors, plan.logit.shape[1], 2), dtype=np.int64)
+    shift = np.tile(profile[:, None], plan.logit.shape[1])
+    views = scope.map_views.size
+    if views:
+        by_score = labels_by_score(scope.table, counts[scope.map_views])
+        labels[:views, : by_score.shape[1]] = by_score
+    if scope.class_codes.size:
+        of_class, scores = class_labels(scope.table, counts[0])
+        bins = scores.shape[1]
+        for at, code in enumerate(scope.class_codes.tolist(), start=views):
+            labels[at, :bins] = of_class[code]
+            known = plan.maps[at if len(plan.maps) > 1 else 0]
+            shift[at, :bins] += known.within(of_class[code].sum(axis=1).astype(np.float64), scores[code])
+    return labels, shift
+
+
+def _along(scope: OutcomeScope, i: int, bet: int, counts: Ints, shift: Floats) -> tuple[float, float]:
     """How far a pane's labels have moved along a bet, in its size: Σd(y − g), Σd²g(1 − g)."""
     plan = scope.calibrated
     assert plan is not None
@@ -87,6 +107,6 @@ def _along(scope: OutcomeScope, i: int, bet: int, counts: Ints, profile: float) 
     a, b = calibration.BETS[bet]
     rows, ones = counts.sum(axis=1)[: plan.maps[table].rows.size], counts[: plan.maps[table].rows.size, 1]
     x, kept = plan.x[table, : rows.size], plan.weight[table, : rows.size] > 0
-    g = expit(plan.logit[table, : rows.size] + profile)
+    g = expit(plan.logit[table, : rows.size] + shift[: rows.size])
     d = (a + (b - 1.0) * x) * kept
     return float((d * (ones - rows * g)).sum()), float((d * d * rows * g * (1 - g)).sum())

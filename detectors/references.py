@@ -49,9 +49,11 @@ __all__ = [
 ]
 
 #: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
-REFERENCE_FORMAT = 3
+REFERENCE_FORMAT = 4
 #: Optional parts of the document, absent where there is nothing, by the format that brought them.
 _PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3, "derived": 3}
+#: Calibration by class, within `labels`.
+_BY_CLASS = 4
 HOURS = 168
 _LARGEST_ARRAY = 1 << 28
 
@@ -178,6 +180,8 @@ def dumps(reference: Reference) -> bytes:
     """
     content = _content(reference)
     oldest = max([1, *(_PARTS[part] for part in _PARTS if part in content)])
+    if any("classes" in view for view in content.get("labels", {}).get("views", ())):
+        oldest = max(oldest, _BY_CLASS)
     return msgspec.json.format(
         msgspec.json.encode({"tripline_reference": oldest, "id": _hash(content), **content}, order="sorted"),
         indent=1,

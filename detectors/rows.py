@@ -26,6 +26,7 @@ class Rows:
     columns: (n,) each. float64: numeric, NaN is missing, ±inf is non-finite. object: categorical, `str` or None.
     Integer and bool arrays are taken too; bools are the levels `false` and `true`.
     version: (n,) object, or None when the rows carry no version. segments: (n,) object of `str` or None, by column.
+    proba: (n,) object, what a row says of the probability of each class, None where it says nothing; or None.
 
     >>> rows = Rows(ts=np.array([0, 1, 2]), columns={"age": np.array([30.0, 41.0, np.nan])})
     >>> len(rows), rows.take(slice(1, 2)).columns["age"]
@@ -36,6 +37,7 @@ class Rows:
     columns: Mapping[str, npt.NDArray[Any]]
     version: Objects | None = None
     segments: Mapping[str, Objects] = field(default_factory=dict)
+    proba: Objects | None = None
 
     def __len__(self) -> int:
         return int(self.ts.size)
@@ -47,6 +49,7 @@ class Rows:
             columns={name: column[index] for name, column in self.columns.items()},
             version=None if self.version is None else self.version[index],
             segments={name: column[index] for name, column in self.segments.items()},
+            proba=None if self.proba is None else self.proba[index],
         )
 
 

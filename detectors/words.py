@@ -81,6 +81,8 @@ def outcome_words(labels: OutcomeReference) -> str:
         if labels.maturity_ms
         else "no times of labels: maturity is not learned"
     )
+    if whole.classes:
+        parts.append(f"{len(whole.classes)} of {len(labels.classes)} classes have a chart of their own")
     if len(labels.views) > 1:
         parts.append(f"{len(labels.views) - 1} views with labels enough of their own")
     return "; ".join(parts)

@@ -183,7 +183,10 @@ class ClassCalibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class OutcomeVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a chart of outcomes says of one view at a pane's maturity; feature: `error` or `calibration`."""
+    """What a chart of outcomes says of one view at a pane's maturity.
+
+    feature: `error`, `calibration`, or `calibration of CLASS`, one class of several against the rest.
+    """
 
     view: View
     feature: str

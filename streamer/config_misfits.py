@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 
 from detectors.catalogue import STATISTICS
-from detectors.outcome_scopes import NAMES
+from detectors.outcome_frames import names_of
 from detectors.references import Reference
 from detectors.reported import metrics_of, words
 from detectors.served import SERVED
@@ -29,7 +29,7 @@ def unmet(loaded: Loaded, name: str, reference: Reference, *, views: Sequence[Vi
     named, document = loaded.config.conditions, loaded.document
     features = [spec.name for spec in reference.specs]
     if model.outcomes is not None:
-        features += [*NAMES.values(), *(limit.metric for limit in model.outcomes.watch)]
+        features += [*names_of(reference), *(limit.metric for limit in model.outcomes.watch)]
     places: list[tuple[Place, Line | Group]] = []
     for i, policy in enumerate(model.retrain):
         place: Place = ("models", name, "retrain", i, "when")

@@ -1,4 +1,4 @@
-"""Score and label of rows that carry a probability per class: as the stream takes them from `proba`, in columns."""
+"""Rows that carry a probability per class, in columns or as JSON: their score and label, as the stream takes them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,85 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streamer.core.columns import from_proba
 from streamer.table_columns import Column
+from streamer.table_tally import Tally
+
+_decoder = msgspec.json.Decoder(dict[str, float])
+
+
+def looks_like_objects(texts: Column) -> bool:
+    """Whether a column of texts holds JSON objects, by those that are something.
+
+    >>> looks_like_objects(np.array(['{"a": 1.0}', None], dtype=object)), looks_like_objects(np.array(["0.2"]))
+    (True, False)
+    """
+    there = [text for text in texts.tolist() if text is not None]
+    return bool(there) and all(str(text).lstrip().startswith("{") for text in there)
+
+
+def parsed(texts: Column, name: str, *, first: int, tally: Tally) -> tuple[Column, dict[str, Column]]:
+    """Texts of JSON objects: as mappings (n,), a text that is none as it stands; and by class, NaN where not named.
+
+    first: the row of the first of them. What is no object of numbers is counted in `tally`, and refused by the stages.
+
+    >>> rows, by_class = parsed(np.array(['{"no": 0.7, "yes": 0.3}', "{"]), "proba", first=0, tally=Tally())
+    >>> rows.tolist(), by_class["yes"]
+    ([{'no': 0.7, 'yes': 0.3}, '{'], array([0.3, nan]))
+    """
+    rows = np.full(len(texts), None, dtype=object)
+    by_class: dict[str, Column] = {}
+    for at, text in enumerate(texts.tolist()):
+        if text is None:
+            continue
+        try:
+            rows[at] = _decoder.decode(str(text))
+        except msgspec.DecodeError:
+            rows[at] = str(text)
+            tally.word(name, 1, row=first + at, value=str(text)[:64])
+            continue
+        for class_name, share in rows[at].items():
+            if class_name not in by_class:
+                by_class[class_name] = np.full(len(texts), np.nan)
+            by_class[class_name][at] = share
+    return rows, by_class
+
+
+def mappings_of(shares: Mapping[str, Column]) -> Column:
+    """Columns by class as mappings (n,), None where a row names none, or has something that is no number.
+
+    >>> mappings_of({"no": np.array([0.7, np.nan]), "yes": np.array([0.3, np.nan])}).tolist()
+    [{'no': 0.7, 'yes': 0.3}, None]
+    """
+    odd: dict[int, Any] = {}
+    names = sorted(shares)
+    columns = [_numbers(shares[name], odd).tolist() for name in names]
+    found = np.full(len(columns[0]), None, dtype=object)
+    for at, row in enumerate(zip(*columns, strict=True)):
+        if at not in odd:
+            named = {name: share for name, share in zip(names, row, strict=True) if not math.isnan(share)}
+            found[at] = named or None
+    return found
+
+
+def without_own(proba: Column, score: Column | None) -> Column:
+    """Mappings without those of two classes where the row has a score of its own, which comes first.
+
+    >>> two = np.array([{"no": 0.7, "yes": 0.3}, {"no": 0.7, "yes": 0.3}])
+    >>> without_own(two, np.array([0.9, np.nan])).tolist()
+    [None, {'no': 0.7, 'yes': 0.3}]
+    """
+    if score is None:
+        return proba
+    pairs = zip(proba.tolist(), score.tolist(), strict=True)
+    own = [isinstance(one, dict) and len(one) == 2 and not _nothing(said) for one, said in pairs]
+    kept = proba.copy()
+    kept[np.array(own, dtype=bool)] = None
+    return kept
 
 
 def outputs_of(shares: Mapping[str, Column], *, score: Column | None, label: Column | None) -> dict[str, Column]:

@@ -2,9 +2,10 @@
 
 Our fields are `ts`, `id`, `score`, `label`, `value`, `outcome`, `outcome_ts`, `version`, `entity`; a field that is not
 mapped is the column of its own name, where there is one (in JSON Lines and Parquet also `features.X`, `segment.X` and
-`proba.X` of our own events). `model` and `feature_set` say whose a row is, and `latency_ms`, `cost` and `status` how it
-was served, where they are mapped, and in our own events; in other tables a column of that name is a feature like any
-other. Segments are columns by their names, or mapped (`country=land`). Every other column is a feature.
+`proba.X` of our own events). A column `proba` of JSON objects, or one that is mapped to it, has the probability of each
+class. `model` and `feature_set` say whose a row is, and `latency_ms`, `cost` and `status` how it was served, where they
+are mapped, and in our own events; in other tables a column of that name is a feature like any other. Segments are
+columns by their names, or mapped (`country=land`). Every other column is a feature.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from streamer import spans
 from streamer.table_columns import MOSTLY
 from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, form_of, open_table
 from streamer.table_options import Reading, parse_mapping, parse_rows, reading_of
-from streamer.table_proba import outputs_of
+from streamer.table_proba import looks_like_objects, mappings_of, outputs_of, parsed, without_own
 from streamer.table_tally import Tally
 
 __all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse_mapping", "parse_rows", "reading_of"]
@@ -37,6 +38,8 @@ __all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse
 OWNERS = ("model", "feature_set")
 FIELDS = ("ts", "id", "score", "label", "value", "outcome", "outcome_ts", "version", "entity", *OWNERS, *SERVED)
 OUTPUTS = ("score", "label", "value")
+#: The probability of each class as JSON: a field where it is mapped, or where the column holds objects.
+PROBA = "proba"
 _NUMERIC_OUTPUTS = frozenset({"score", "value", "latency_ms", "cost"})
 _RANGE = re.compile(r"^(?P<left>.*?)(?P<first>\d+)\.\.(?P<again>.*?)(?P<last>\d+)$")
 
@@ -96,7 +99,8 @@ class Table:
         self._fields = _fields(path, columns, reading, ours=ours)
         self._segments = {name: self._column_of_segment(name, columns) for name in reading.segments}
         self._classes = {c.removeprefix("proba."): c for c in columns if ours and c.startswith("proba.")}
-        taken = {*self._fields.values(), *self._segments.values(), *self._classes.values()}
+        self._proba = self._column_of_proba(columns)
+        taken = {*self._fields.values(), *self._segments.values(), *self._classes.values(), self._proba}
         named = _named(columns)
         flat = not any(column.startswith("features.") for column in columns)
         chosen = _chosen(path, reading.features, list(named)) if reading.features else [
@@ -104,7 +108,7 @@ class Table:
             if column not in taken and column not in self.file.items
             and (column.startswith("features.") or (flat and not ours))
         ]  # fmt: skip
-        derived = {"score", "label"} if self._classes else set[str]()
+        derived = {"score", "label"} if self._classes or self._proba else set[str]()
         self.outputs = tuple(name for name in OUTPUTS if name in self._fields or name in derived)
         there = [name for name in chosen if named[name] not in taken]
         self.denied = () if lists is None else tuple(name for name in there if not lists.permits(name))
@@ -172,6 +176,8 @@ class Table:
                 self._refuse_words(size)
             if low < high:
                 part = self._part({name: column[low:high] for name, column in chunk.items()}, first + low, high - low)
+                if not first and not self._lenient:
+                    self._refuse_words(size)  # of the probabilities
                 part = self._own(part, chunk, low, high, whose)
                 if len(part.rows):
                     some = True
@@ -190,6 +196,7 @@ class Table:
         texts = [name for name in ("version", *self._with_ids, *self._owners()) if name in self._fields]
         kinds: dict[str, Kind] = {column: self.kinds[name] for name, column in self._columns.items()}
         kinds |= dict.fromkeys(self._classes.values(), "number")
+        kinds |= {self._proba: "text"} if self._proba else {}
         kinds |= dict.fromkeys([*self._segments.values(), *(self._fields[name] for name in texts)], "text")
         for name in (self._fields.get("ts"), self._outcome_ts):
             if name:
@@ -217,9 +224,15 @@ class Table:
     def _part(self, chunk: Mapping[str, Column], first: int, size: int) -> Part:
         version = self._fields.get("version")
         columns = {name: chunk[column] for name, column in self._columns.items()}
-        if self._classes:
+        proba, own = None, columns.get("score")
+        if self._proba:
+            proba, shares = parsed(chunk[self._proba], self._proba, first=first, tally=self.tally)
+            nothing = {"": np.full(size, np.nan)}
+            columns |= outputs_of(shares or nothing, score=own, label=columns.get("label"))
+        elif self._classes:
             shares = {name: chunk[column] for name, column in self._classes.items()}
-            columns |= outputs_of(shares, score=columns.get("score"), label=columns.get("label"))
+            columns |= outputs_of(shares, score=own, label=columns.get("label"))
+            proba = mappings_of(shares) if self._lenient or self.with_outcomes else None
         ts = self._times(chunk, first, size)
         if self._outcome_ts:
             came, bad, _ = self._instants(chunk[self._outcome_ts], self._outcome_ts, self._unit)
@@ -229,6 +242,7 @@ class Table:
             columns=columns,
             version=chunk[version] if version else None,
             segments={name: chunk[column] for name, column in self._segments.items()},
+            proba=None if proba is None else without_own(proba, own),
         )
         ids = (
             [f"#{first + i}" if name is None else name for i, name in enumerate(chunk[self._fields["id"]])]
@@ -293,6 +307,11 @@ class Table:
     def _refuse_words(self, rows: int) -> None:
         """An error where a column that must be of numbers is of words."""
         for name, met in self.tally.words.items():
+            if name == self._proba and met.count > (1 - MOSTLY) * rows:
+                raise TableError(
+                    f"{self.path}: row {met.place}, column {name}: {met.value!r} is no JSON object of numbers, nor are "
+                    f"{met.count:,} of the first {rows:,}"
+                )
             if met.count > (1 - MOSTLY) * rows:
                 raise TableError(
                     f"{self.path}: row {met.place}, column {name}: {met.value!r} is not a number, nor are "
@@ -311,6 +330,19 @@ class Table:
         if name in _NUMERIC_OUTPUTS:
             return "number"
         return "text" if kind == "time" else kind
+
+    def _column_of_proba(self, columns: Sequence[str]) -> str:
+        """The column with the probability of each class as JSON, "" where there is none."""
+        mapped = self.reading.mapping.get(PROBA)
+        if mapped is not None:
+            if mapped not in columns:
+                raise _unknown(self.path, f"--map: {PROBA}={mapped}", mapped, columns)
+            return mapped
+        if PROBA not in columns or self.file.kinds[PROBA] != "text" or PROBA in self._fields.values():
+            return ""
+        kinds: dict[str, Kind] = {PROBA: "text"}
+        head = next(chunks_of(self.file, [PROBA], kinds, lenient=True))
+        return PROBA if looks_like_objects(head[PROBA]) else ""
 
     def _column_of_segment(self, name: str, columns: Sequence[str]) -> str:
         mapped = self.reading.mapping.get(f"segment.{name}") or self.reading.mapping.get(name) or name
@@ -340,6 +372,8 @@ def _numbers_only(column: Column) -> Column:
 def _fields(path: Path, columns: Sequence[str], reading: Reading, *, ours: bool) -> dict[str, str]:
     fields = {name: name for name in FIELDS if name in columns and (ours or name not in (*OWNERS, *SERVED))}
     for name, column in reading.mapping.items():
+        if name == PROBA:
+            continue
         if name not in FIELDS and name.removeprefix("segment.") not in reading.segments:
             near = difflib.get_close_matches(name, [*FIELDS, *reading.segments], n=1)
             raise TableError(

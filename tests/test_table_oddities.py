@@ -196,5 +196,43 @@ def test_a_probability_that_is_none_is_kept_for_the_stage_that_refuses_it(tmp_pa
     assert only(Table(path, Reading(), lenient=True)).columns["score"][:2].tolist() == ["much", 0.3]
 
 
+def test_probabilities_as_json_in_a_column_are_read_as_those_of_an_event(tmp_path: Path) -> None:
+    """In a CSV there is no other way: a column `proba` of objects is no feature, and one of numbers is one."""
+    texts = ['{"no": 0.7, "yes": 0.3}', '{"no": 0.2, "yes": 0.8}', "", '{"no": 0.25, "yes": 0.5, "maybe": 0.25}']
+    lines = [f'2025-01-01,1,"{text.replace(chr(34), chr(34) * 2)}"' for text in texts]
+    path = write(tmp_path, "ts,a,proba\n" + "\n".join(lines) + "\n")
+    table = Table(path, Reading())
+    assert (table.kind, table.features, table.outputs) == ("predictions", ("a",), ("score", "label"))
+    rows = only(table)
+    assert rows.columns["score"][[0, 1, 3]].tolist() == [0.3, 0.8, 0.5]
+    assert rows.columns["label"].tolist() == ["no", "yes", None, "yes"]
+    assert rows.proba is not None
+    assert [None if one is None else len(one) for one in rows.proba] == [2, 2, None, 3]
+    plain_numbers = write(tmp_path, "ts,a,proba\n2025-01-01,1,0.25\n2025-01-01,1,0.5\n")
+    assert Table(plain_numbers, Reading()).features == ("a", "proba")
+
+
+def test_another_column_may_hold_the_probabilities(tmp_path: Path) -> None:
+    path = write(tmp_path, "ts,a,votes\n2025-01-01,1,\"{\"\"b\"\": 1.0}\"\n")
+    table = Table(path, Reading(mapping={"proba": "votes"}))
+    assert table.features == ("a",)
+    assert only(table).columns["label"].tolist() == ["b"]
+    with pytest.raises(TableError, match="--map: proba=vote: there is no such column; did you mean votes"):
+        Table(path, Reading(mapping={"proba": "vote"}))
+
+
+def test_a_probability_that_cannot_be_read_is_counted_and_left_to_the_stage(tmp_path: Path) -> None:
+    good = '"{""a"": 0.4, ""b"": 0.6}"'
+    path = write(tmp_path, "ts,x,proba\n2025-01-01,1,{a\n" + f"2025-01-01,1,{good}\n" * 200)
+    table = Table(path, Reading(), lenient=True)
+    rows = only(table)
+    assert rows.proba is not None
+    assert rows.proba[:2].tolist() == ["{a", {"a": 0.4, "b": 0.6}]
+    assert table.tally.words["proba"].count == 1
+    broken = write(tmp_path, "ts,x,proba\n" + "2025-01-01,1,{a\n" * 9)
+    with pytest.raises(TableError, match=r"column proba: '\{a' is no JSON object of numbers, nor are 9 of the first 9"):
+        list(Table(broken, Reading()).parts())
+
+
 def test_a_reading_without_oddities_says_nothing() -> None:
     assert (Tally().notes(), Tally().left_out) == ([], {})

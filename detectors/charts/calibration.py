@@ -130,14 +130,16 @@ class CalibrationFinding:
 
 
 def learn_calibration(
-    edges: Floats, counts: Ints, logits: Floats, local: Ints, *, pane_ms: int
+    edges: Floats, counts: Ints, logits: Floats, local: Ints, *, pane_ms: int, scores: Floats | None = None
 ) -> CalibrationReference:
     """Reference from time-ordered panes: counts (P, bins, 2) of labels 0 and 1; logits (bins,), sums of logit p over
     all panes; local (P,), start of each pane in ms. Panes without labels are there too.
 
-    Base blocks are the panes; κ takes the largest V over all their dyadic scales.
+    Base blocks are the panes; κ takes the largest V over all their dyadic scales. scores (P, bins): Σp, where bins are
+    so wide that the chart is told how scores move within them (`CalibrationMap.within`).
     """
     learned = learn_map(edges, counts.sum(axis=0), logits)
+    within = 0.0 if scores is None else learned.within(counts.sum(axis=2).astype(np.float64), scores)
     rows, ones = counts.sum(axis=2).astype(np.float64), counts[:, :, 1].astype(np.float64)
     rows, ones = rows * learned.kept, ones * learned.kept
     total = rows.sum(axis=1)
@@ -145,7 +147,7 @@ def learn_calibration(
     if not total.any():
         return plain
     days, day = np.unique(local // (24 * HOUR), return_inverse=True)
-    hour, g = hour_of_week(local) % 24, expit(learned.logit)
+    hour, g = hour_of_week(local) % 24, expit(learned.logit + within)  # (bins,), or (P, bins)
     sums, information = np.zeros((days.size, 24)), np.zeros((days.size, 24))
     np.add.at(sums, (day, hour), (ones - rows * g).sum(axis=1))
     np.add.at(information, (day, hour), (rows * learned.weight).sum(axis=1))
@@ -155,7 +157,7 @@ def learn_calibration(
     shift = np.zeros(local.size)
     for i in range(days.size):
         shift[day == i] = mu_at(without[i], local[day == i] + pane_ms // 2)[:, 0]
-    g = expit(learned.logit + shift[:, None])  # (P, bins)
+    g = expit(learned.logit + within + shift[:, None])  # (P, bins)
     residual, weight = ones - rows * g, rows * g * (1.0 - g)
     level = block_moments(residual.sum(axis=1, keepdims=True), weight.sum(axis=1))
     n_bar = float((total * total).sum() / total.sum())
@@ -239,12 +241,14 @@ def tick(
 ) -> tuple[Mixture, Floats]:
     """Take in one pane; the charts, and the evidence (M,) in panes, to compare with `plan.limit`.
 
-    counts (M, bins, 2) of labels 0 and 1, zeros beyond a map's own bins. shift (M,): the profile over the pane, in
-    logit, by default 0. pane: its number, from 1. A pane without judged labels changes nothing.
+    counts (M, bins, 2) of labels 0 and 1, zeros beyond a map's own bins. shift (M,), or (M, bins): the profile over the
+    pane, and what moved within bins, in logit, by default 0. pane: its number, from 1. A pane without judged labels
+    changes nothing.
     """
     rows = plan.by_row
     if shift is not None:
-        rows = _by_row(plan.logit + shift[:, None], plan.x, plan.weight > 0, delta=plan.delta, moved=plan.moved)
+        moved = shift if shift.ndim > 1 else shift[:, None]
+        rows = _by_row(plan.logit + moved, plan.x, plan.weight > 0, delta=plan.delta, moved=plan.moved)
     zeros, ones = counts[..., 0].astype(np.float64), counts[..., 1].astype(np.float64)
     row_sums = np.matmul((zeros + ones)[:, None], rows)[:, 0].T  # (6 + bets, M)
     one_sums = np.matmul(ones[:, None], plan.by_one)[:, 0].T  # (2 + bets, M)

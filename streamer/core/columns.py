@@ -378,11 +378,15 @@ class TableValues:
             return np.full(n, np.nan) if column is None else _numbers(column[rows].tolist(), name, [])
 
         score, label = numbers("score"), self.rows.columns.get("label")
+        proba = None if self.rows.proba is None else self.rows.proba[rows].tolist()
+        # The score of two classes is theirs, unless the row said one itself: then they are not among the rows.
+        of_two = np.zeros(n, dtype=bool) if proba is None else np.array([bool(one) and len(one) == 2 for one in proba])
         return Said(
             score=score,
-            scored=~np.isnan(score),
+            scored=~np.isnan(score) & ~of_two,
             label=[None] * n if label is None else as_text(label[rows].tolist()),
             value=numbers("value"),
+            proba=None if proba is None or proba.count(None) == n else proba,
             outcome=None if self.outcome is None else truth_of(self.outcome[rows].tolist()),
             outcome_ts=None if self.outcome_ts is None else self.outcome_ts[rows],
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from schemas.profiles import Delta, Progress, encode, encode_ints, encode_sparse
+from schemas.profiles import Delta, DeltaRow, Progress, encode, encode_ints, encode_sparse
 from streamer.core.cells import Counted
 from streamer.core.plans import Plan
 from streamer.core.records import Output
@@ -44,17 +44,17 @@ def numbered(records: list[Delta | Progress], *, partition: int) -> list[Output]
     return outputs
 
 
-def _split(plan: Plan, counted: Counted, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
-    body, extremes = encode_sparse(counted.counts.ravel()), encode_ints(counted.extremes.ravel())
-    named = sum(len(extra.feature) + len(extra.name) for extra in counted.extras) * 4 + 16 * len(counted.extras)
-    texts = sum(len(row.version) + len(row.marginal) + sum(map(len, row.segment)) for row in counted.rows)
-    texts, rows = texts * 4 + 16 * len(counted.rows), len(counted.rows)
-    if rows > 1 and len(body) + len(extremes) + named + texts > RECORD_BYTES - 1024:
-        half = rows // 2
-        yield from _split(plan, _part(counted, 0, half), max_ts, transaction)
-        yield from _split(plan, _part(counted, half, rows), max_ts, transaction)
-        return
-    yield Delta(
+def fits(rows: Sequence[DeltaRow], size: int) -> bool:
+    """Whether rows, with so many bytes beside their names, go into one record; a single row always does."""
+    texts = sum(len(row.version) + len(row.marginal) + sum(map(len, row.segment)) for row in rows)
+    return len(rows) <= 1 or size + 4 * texts + 16 * len(rows) <= RECORD_BYTES - 1024
+
+
+def delta_of(
+    plan: Plan, rows: list[DeltaRow], transaction: Transaction, *, max_ts: int, width: int, body: bytes, **more: Any
+) -> Delta:
+    """A delta of one layout; it is numbered later. more: further fields of it."""
+    return Delta(
         source=transaction.source,
         begin=transaction.begin,
         end=transaction.end,
@@ -64,12 +64,26 @@ def _split(plan: Plan, counted: Counted, max_ts: int, transaction: Transaction) 
         model=plan.layout.model,
         layout=plan.id,
         max_ts=max_ts,
-        width=plan.table.width,
-        rows=counted.rows,
+        width=width,
+        rows=rows,
         body=body,
-        extremes=extremes,
-        extras=counted.extras,
+        **more,
     )
+
+
+def _split(plan: Plan, counted: Counted, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
+    body, extremes = encode_sparse(counted.counts.ravel()), encode_ints(counted.extremes.ravel())
+    named = sum(len(extra.feature) + len(extra.name) for extra in counted.extras) * 4 + 16 * len(counted.extras)
+    rows = len(counted.rows)
+    if not fits(counted.rows, len(body) + len(extremes) + named):
+        half = rows // 2
+        yield from _split(plan, _part(counted, 0, half), max_ts, transaction)
+        yield from _split(plan, _part(counted, half, rows), max_ts, transaction)
+        return
+    yield delta_of(
+        plan, counted.rows, transaction,
+        max_ts=max_ts, width=plan.table.width, body=body, extremes=extremes, extras=counted.extras,
+    )  # fmt: skip
 
 
 def _part(counted: Counted, start: int, stop: int) -> Counted:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.outcomes import JoinedRows, expected_rows, tabulate_outcomes
+from detectors.probabilities import widened
 from detectors.profiles import BUCKETS, bucket_of
 from schemas.profiles import OUTCOME, Delta, DeltaRow, encode_sparse
-from streamer.core.deltas import RECORD_BYTES, Transaction
+from streamer.core.deltas import Transaction, delta_of, fits
 from streamer.core.join_cells import JoinCells
 from streamer.core.plans import Plan
 
@@ -146,27 +147,12 @@ def _rows(found: Sequence[Pairs]) -> JoinedRows:
 
 def _split(plan: Plan, rows: list[DeltaRow], counts: Ints, max_ts: int, transaction: Transaction) -> Iterator[Delta]:
     body = encode_sparse(counts.ravel())
-    texts = sum(len(row.version) + sum(map(len, row.segment)) for row in rows) * 4 + 16 * len(rows)
-    if len(rows) > 1 and len(body) + texts > RECORD_BYTES - 1024:
+    if not fits(rows, len(body)):
         half = len(rows) // 2
         yield from _split(plan, rows[:half], counts[:half], max_ts, transaction)
         yield from _split(plan, rows[half:], counts[half:], max_ts, transaction)
         return
-    yield Delta(
-        source=transaction.source,
-        begin=transaction.begin,
-        end=transaction.end,
-        part=0,
-        parts=1,
-        seq=transaction.seq,
-        model=plan.layout.model,
-        layout=plan.id,
-        max_ts=max_ts,
-        width=counts.shape[1],
-        rows=rows,
-        body=body,
-        kind=OUTCOME,
-    )
+    yield delta_of(plan, rows, transaction, max_ts=max_ts, width=counts.shape[1], body=body, kind=OUTCOME)
 
 
 def delay_buckets(delay_ms: Ints) -> Ints:
@@ -174,37 +160,4 @@ def delay_buckets(delay_ms: Ints) -> Ints:
     return bucket_of(np.maximum(delay_ms, 0).astype(np.float64))
 
 
-def ranks_of(shares: Sequence[Mapping[str, float] | None], codes: dict[str, int]) -> Ints | None:
-    """Codes of the five most probable classes of each, (n, 5), −1 where there is none; None without any.
-
-    Among equals the first in the order of the names; a class that is not known counts as the place that it takes.
-
-    >>> ranks_of([{"a": 0.2, "b": 0.7, "z": 0.1}, None], {"a": 0, "b": 1}).tolist()
-    [[1, 0, 2, -1, -1], [-1, -1, -1, -1, -1]]
-    """
-    if not any(shares):
-        return None
-    found = np.full((len(shares), 5), -1, dtype=np.int64)
-    for at, one in enumerate(shares):
-        if one:
-            best = sorted(one, key=lambda name: (-one[name], name))[:5]
-            found[at, : len(best)] = [codes.get(name, len(codes)) for name in best]
-    return found
-
-
-def shares_of(proba: Sequence[Mapping[str, float] | None], classes: Sequence[str]) -> Floats:
-    """Probability of each class, (n, classes); 0 where it is not named, rows of NaN where there is none.
-
-    >>> shares_of([{"a": 0.25, "b": 0.75}, None], ["a", "b", "c"]).tolist()
-    [[0.25, 0.75, 0.0], [nan, nan, nan]]
-    """
-    nothing = [np.nan] * len(classes)
-    return np.array([[one.get(name, 0.0) for name in classes] if one else nothing for one in proba], dtype=np.float64)
-
-
-def widened(shares: Floats, columns: int) -> Floats:
-    """Shares with further columns of NaN: layouts may have different numbers of classes."""
-    return np.pad(shares, ((0, 0), (0, columns - shares.shape[1])), constant_values=np.nan)
-
-
-__all__ = ["SHORTEST", "JoinTables", "Pairs", "delay_buckets", "ranks_of", "shares_of", "widened"]
+__all__ = ["SHORTEST", "JoinTables", "Pairs", "delay_buckets"]

@@ -16,11 +16,9 @@ pane of the prediction; the delay stays that of the first. One that comes before
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -34,16 +32,16 @@ from streamer.core.cells import bounded
 from streamer.core.columns import Names
 from streamer.core.join_cells import MOST, JoinCells
 from streamer.core.join_log import JoinLog, Waiting, decode_chunks, matches_of, rows_of
-from streamer.core.join_tables import JoinTables, Pairs, delay_buckets
+from streamer.core.join_tables import JoinTables
+from streamer.core.pairing import ANY, EQUAL, NEW, UNFIT, Pairing
 from streamer.core.pending import LATEST_S, NONE, Pending, Rows
 from streamer.core.plans import Plan, Plans
 from streamer.core.predicted import Own, Predicted, concatenated, predicted_of
 from streamer.core.told import Told
+from streamer.core.waiting_outcomes import Dropped, WaitingOutcomes, as_told
 from streamer.formats.seam import Refusal
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 
 #: What is counted beside the accounts: see `JoinPosition.counts`.
 COUNTS = ("matched", "corrected", "duplicate", "unmatched", "echoed", "late", "early", "over_limit")
@@ -53,10 +51,8 @@ MARGIN_S = 60
 WAIT_SHARE, FEW_WAIT = 10, 1_000
 #: Different words among the outcomes of a table that are none of the classes.
 MOST_STRANGERS = 1_000
-_ANY, _NOBODY = -1, -3
-_LATE = 0x80
+_NOBODY = -3
 _UNTOLD = -(1 << 62)
-_NEW, _CORRECTED, _EQUAL, _UNFIT = range(4)
 _UNFIT_WORDS = "label: is none of the classes of its prediction's layout"
 
 
@@ -83,31 +79,20 @@ class JoinPosition(msgspec.Struct, kw_only=True):
     counts: dict[str, int]
 
 
-class Dropped(NamedTuple):
-    """An outcome of an earlier batch that waited in vain, or was none after all."""
-
-    waiting: Waiting
-    reason: DropReason
-    detail: str
-
-
 class Join:
-    """The join of one task. waiting: outcomes by the key of their id, in the order of their log.
+    """The join of one task. waiting: outcomes that came before their prediction.
 
     strangers: outcomes of a table that are none of the classes, how many of each.
     """
 
-    def __init__(self, plans: Plans) -> None:
-        self.pending = Pending(plans.pending_rows)
-        self.cells = JoinCells()
-        self.log = JoinLog()
-        self.waiting: dict[int, list[Waiting]] = {}
-        self.waits = self.next_waiting = self._waiting_keys = 0
-        self._waiting_by_number: dict[int, Waiting] = {}
-        self._queue: list[tuple[int, int]] = []  # (until, number) of those that wait, and of some that did
+    def __init__(self, plans: Plans, pending: Pending | None = None) -> None:
+        self.cells, self.log = JoinCells(), JoinLog()
+        self.pending = Pending(plans.pending_rows) if pending is None else pending
+        self.waiting = WaitingOutcomes(self.log)
         self.predicted_s = self.told_s = 0
         self.seen: dict[str, int] = {}
         self.counts = Counter(dict.fromkeys(COUNTS, 0))
+        self._pairing = Pairing(self.pending, self.cells, self.log, self.counts)
         self.strangers: Counter[str] = Counter()
         self.serve(plans)
         self.begin(0)
@@ -120,11 +105,16 @@ class Join:
         for plan, wait in zip(self.cells.plans, self.cells.wait_s.tolist(), strict=False):
             waits[plan.layout.model] = max(wait, waits.get(plan.layout.model, 0))
         self._wait_of = {**waits, "": max(waits.values(), default=0)}
-        self._code_of = {name: code for code, name in enumerate(self.cells.models)} | {"": _ANY}
+        self._code_of = {name: code for code, name in enumerate(self.cells.models)} | {"": ANY}
+
+    @property
+    def tables(self) -> JoinTables:
+        """What the batch has joined."""
+        return self._pairing.tables
 
     def begin(self, rows: int) -> None:
         """A batch of so many records begins: nothing is joined yet."""
-        self.tables = JoinTables()
+        self._pairing.begin()
         self.applied = 0
         self.dropped: list[Dropped] = []
         if len(self.cells.names) >= MOST:
@@ -148,22 +138,22 @@ class Join:
         rows = concatenated([part for part, _ in parts]).take(order)
         own = Own.concatenated([own for _, own in parts], order)
         if arrivals.append is None:  # a table: no outcome comes later
-            self._expect(rows)
-            self._count_own(rows, own)
+            self._pairing.expect(rows)
+            self._pairing.count_own(rows, own)
             return
         places = places[order]
         named = np.zeros(places.size, dtype=bool)
         if arrivals.key is not None:
             named[:] = True if arrivals.anonymous is None else ~arrivals.anonymous[places]
-        self._expect(rows.take(named | (own.code != NONE)))
-        delay = self._count_own(rows, own)
+        self._pairing.expect(rows.take(named | (own.code != NONE)))
+        delay = self._pairing.count_own(rows, own)
         if arrivals.key is None or not named.any():
             return
         rows, own, delay, key = rows.take(named), own.take(named), delay[named], arrivals.key[places[named]]
         start = self._keep(key, rows)
         kept = self.pending.next - start
         here = np.flatnonzero(own.code[:kept] != NONE)
-        self._settle_rows(start + here, own.code[here], delay[here], own.truth[here])
+        self._pairing.keep(start + here, own.code[here], delay[here], own.truth[here])
         if self.waiting:
             self._join_waiting(start, key[:kept])
 
@@ -187,20 +177,21 @@ class Join:
         best = np.full(told.key.size, -1, dtype=np.int64)
         model = np.array([self._code_of.get(name, _NOBODY) for name in told.model], dtype=np.int64)
         for at, numbers in self.pending.find(told.key):
-            fits = self._fits(numbers, ts=told.ts[at], append=append[at], seen=seen[at], model=model[at])
+            fits = self._pairing.fits(numbers, ts=told.ts[at], append=append[at], seen=seen[at], model=model[at])
             best[at[fits]] = numbers[fits]  # the older ones come last: the first in the log stays
         found = np.flatnonzero(best >= 0)
-        refusals = self._accounted(told, found, self._settle(best[found], told, found))
+        refusals = self._accounted(told, found, self._pairing.settle(best[found], told, found))
         for i in np.flatnonzero(best < 0).tolist():
             until = int(append[i]) + self._wait_of.get(told.model[i], 0)
             refusal = Refusal(int(told.at[i]), DropReason.UNMATCHED_OUTCOME, "", told.model[i])
             if until < self.predicted_s:
                 self.counts["unmatched"] += 1
                 refusals.append(refusal)
-            elif self.waits >= max(FEW_WAIT, self.pending.limit // WAIT_SHARE):
+            elif self.waiting.count >= max(FEW_WAIT, self.pending.limit // WAIT_SHARE):
                 refusals.append(refusal._replace(reason=DropReason.OVER_LIMIT, detail="too many outcomes wait"))
             else:
-                self._wait(told, i, append_s=int(append[i]), seen=int(seen[i]), until=until)
+                found_s, come, next_row = int(append[i]), int(seen[i]), self.pending.next
+                self.waiting.put(told, i, append_s=found_s, seen=come, until=until, at=next_row)
         return refusals
 
     def echoes(self, told: Told, rows: Predicted) -> list[Refusal]:
@@ -225,26 +216,26 @@ class Join:
             best = np.full(now.size, -1, dtype=np.int64)
             for at, numbers in self.pending.find(key[now]):
                 of = now[at]
-                fits = self._fits(
+                fits = self._pairing.fits(
                     numbers, ts=told.ts[of], append=append[of], seen=seen[of], model=self.cells.model[rows.place[of]]
                 )
                 best[at[fits]] = numbers[fits]
             new = np.flatnonzero(best < 0)
-            code, truth = self._codes(rows.place[now[new]], told, now[new])
+            code, truth = self._pairing.codes(rows.place[now[new]], told, now[new])
             new, code, truth = new[code != NONE], code[code != NONE], truth[code != NONE]
             fresh = rows.take(now[new])
-            self._expect(fresh)
+            self._pairing.expect(fresh)
             start = self._keep(key[now[new]], fresh)
             kept = self.pending.next - start
             best[new[:kept]] = np.arange(start, start + kept)
-            status = np.full(now.size, _UNFIT)
+            status = np.full(now.size, UNFIT)
             # Beyond the limit they count, and their repeats with them.
             over = np.arange(kept, new.size)
-            self._count(fresh.take(over), told.ts[now[new[over]]], code[over], truth[over])
-            status[new[over]] = _NEW
+            self._pairing.count(fresh.take(over), told.ts[now[new[over]]], code[over], truth[over])
+            status[new[over]] = NEW
             there = np.flatnonzero(best >= 0)
-            status[there] = self._settle(best[there], told, now[there], echo=rows.take(now[there]))
-            self.counts["echoed"] += int((status == _NEW).sum())
+            status[there] = self._pairing.settle(best[there], told, now[there], echo=rows.take(now[there]))
+            self.counts["echoed"] += int((status == NEW).sum())
             refusals += self._accounted(told, now, status)
             todo = np.setdiff1d(todo, now)
         return refusals
@@ -257,7 +248,9 @@ class Join:
         predicted, told = self.predicted_s, self.told_s
         if caught_up:
             predicted, told = max(predicted, told - MARGIN_S), max(told, predicted - MARGIN_S)
-        self._expire_waiting(predicted)
+        for one in self.waiting.expire(predicted, at=self.pending.next):
+            self.counts["unmatched"] += 1
+            self.dropped.append(Dropped(one, DropReason.UNMATCHED_OUTCOME, ""))
         pairs = self.log.changes(self.pending, self.cells)
         return [*pairs, *self.log.expire(self.pending, told, self.seen)]
 
@@ -269,8 +262,8 @@ class Join:
             digest=self._digest(),
             first_record=self.log.first,
             next_record=self.log.next,
-            waiting=self.waits,
-            next_waiting=self.next_waiting,
+            waiting=self.waiting.count,
+            next_waiting=self.waiting.next,
             predicted_s=self.predicted_s,
             told_s=self.told_s,
             seen=dict(self.seen),
@@ -280,15 +273,15 @@ class Join:
     @classmethod
     def restore(cls, position: JoinPosition, pairs: Iterable[tuple[bytes, bytes]], plans: Plans) -> Join:
         """The join as the changelog's pairs say; `ProtocolBroken` when a record or a row is not there."""
-        join = cls(plans)
-        limit, room = join.pending.limit, position.next - position.first
-        join.pending = Pending(room, first=position.first, room=room)
+        room = position.next - position.first
+        join = cls(plans, Pending(room, first=position.first, room=room))
+        limit, join.pending.limit = join.pending.limit, room
         waiting: dict[int, Waiting] = {}
         for number, chunk in decode_chunks(pairs, first=position.first_record, following=position.next_record):
             until_s, until_ms = 0, dict[str, int]()
             if chunk.columns:
                 rows = rows_of(chunk, join.cells)
-                until_s, until_ms = join._until(join._places(rows.cell), rows.append, rows.ts)
+                until_s, until_ms = join._until(join.cells.place(rows.cell), rows.append, rows.ts)
                 skip = max(0, position.first - chunk.start)
                 if chunk.start + skip != join.pending.next and skip < rows.key.size:
                     raise ProtocolBroken(f"changelog: pending row {join.pending.next} is wanted, found {chunk.start}")
@@ -303,16 +296,17 @@ class Join:
         join.pending.limit = limit
         join.log.next = position.next_record
         for one in waiting.values():
-            join._add_waiting(one)
-        join.next_waiting, join.seen = position.next_waiting, dict(position.seen)
+            join.waiting.restored(one)
+        join.waiting.next, join.seen = position.next_waiting, dict(position.seen)
         join.predicted_s, join.told_s = position.predicted_s, position.told_s
         join.counts.update(position.counts)
-        if (join.pending.next, join.waits, join._digest()) != (position.next, position.waiting, position.digest):
+        wanted = position.next, position.waiting, position.digest
+        if (join.pending.next, join.waiting.count, join._digest()) != wanted:
             raise ProtocolBroken("changelog: the pending predictions are not those of the position record")
         return join
 
     def _digest(self) -> int:
-        return (self.pending.digest + self._waiting_keys) % (1 << 64)
+        return (self.pending.digest + self.waiting.digest) % (1 << 64)
 
     def _of_group(self, arrivals: Arrivals, group: Group, append: Ints) -> tuple[Predicted, Own]:
         plan, at = group.plan, group.rows
@@ -323,9 +317,11 @@ class Join:
         place = self.cells.plans.index(plan)
         said = arrivals.values.said(at)
         cell = self.cells.codes(plan, columns)
-        rows = predicted_of(plan, place, said, ts=arrivals.ts[at], append=append[at], cell=cell)
+        # In a table nothing comes later, so nothing has to be kept.
+        whole = arrivals.append is None
+        rows = predicted_of(plan, place, said, ts=arrivals.ts[at], append=append[at], cell=cell, echo=whole)
         own = Own.of(plan, said, rows.ts)
-        if arrivals.append is None and said.outcome is not None:  # of a stream such an event is dropped before
+        if whole and said.outcome is not None:  # of a stream such an event is dropped before
             self._note_strangers(plan, said.outcome.text, own)
         return rows, own
 
@@ -339,16 +335,6 @@ class Join:
         self.strangers.update(said)
         if len(self.strangers) > MOST_STRANGERS:
             self.strangers = Counter(dict(self.strangers.most_common(MOST_STRANGERS)))
-
-    def _places(self, cell: Ints) -> Ints:
-        return self.cells.place(cell)
-
-    def _expect(self, rows: Predicted) -> None:
-        pane = self.cells.pane[rows.place]
-        start = rows.ts // pane * pane
-        for place in np.unique(rows.place).tolist():
-            mine = rows.place == place
-            self.tables.expect(place, start[mine], rows.cell[mine])
 
     def _keep(self, key: npt.NDArray[np.uint64], rows: Predicted) -> int:
         """Keep predictions for outcomes to come, as many as may be; the number of the first."""
@@ -374,129 +360,6 @@ class Join:
         by_model = {self.cells.models[code]: int(until_ms[model == code].max()) for code in known}
         return int((append + self.cells.kept_s[place]).max()), by_model
 
-    def _fits(self, numbers: Ints, *, ts: Ints, append: Ints, seen: Ints, model: Ints) -> Bools:
-        """Which outcomes are of which rows: see the top of this file."""
-        cells, place = self.cells, self._places(self.pending.cell(numbers))
-        of_row, appended = self.pending.ts(numbers), self.pending.append_s(numbers)
-        fits: Bools = (
-            (ts <= of_row + cells.horizon[place])
-            & (appended <= append + cells.wait_s[place])
-            & (append <= appended + cells.kept_s[place])
-            & (seen <= of_row + cells.kept[place])
-            & ((model == _ANY) | (model == cells.model[place]))
-        )
-        return fits
-
-    def _codes(self, place: Ints, told: Told, at: Ints) -> tuple[Ints, Floats]:
-        """Codes of outcomes, −1 for what does not fit the layout at `place`; and numbers, for a regression."""
-        code, truth = np.full(at.size, NONE, dtype=np.int64), np.full(at.size, np.nan)
-        for one in np.unique(place).tolist():
-            mine = np.flatnonzero(place == one)
-            table = self.cells.plans[one].outcomes
-            assert table is not None
-            if table.spec.kind == "regression":
-                truth[mine] = told.number[at[mine]]
-                code[mine] = np.where(np.isnan(truth[mine]), NONE, 0)
-            else:
-                code[mine] = class_codes(table.spec, [told.text[i] for i in at[mine].tolist()])
-        return code, truth
-
-    def _settle(self, numbers: Ints, told: Told, at: Ints, *, echo: Predicted | None = None) -> Ints:
-        """Outcomes `at` of `told` are of the rows `numbers`: new, a correction, equal to what is known, or unfit.
-
-        echo: the predictions that they carry, (n,) as `at`.
-        """
-        place = self._places(self.pending.cell(numbers))
-        code, truth = self._codes(place, told, at)
-        status = np.full(at.size, _UNFIT, dtype=np.int64)
-        todo = np.flatnonzero(code != NONE)
-        while todo.size:
-            _, first = np.unique(numbers[todo], return_index=True)
-            now = todo[np.sort(first)] if first.size < todo.size else todo
-            said = None if echo is None else echo.take(now)
-            status[now] = self._settle_once(numbers[now], told.ts[at[now]], code[now], truth[now], said)
-            todo = np.setdiff1d(todo, now) if now.size < todo.size else todo[:0]
-        return status
-
-    def _settle_once(self, numbers: Ints, ts: Ints, code: Ints, truth: Floats, echo: Predicted | None) -> Ints:
-        known, before = self.pending.outcome(numbers), self.pending.truth(numbers)
-        equal = (known == code) & ((truth == before) | np.isnan(truth))
-        status = np.where(known == NONE, _NEW, np.where(equal, _EQUAL, _CORRECTED))
-        new, changed = np.flatnonzero(status == _NEW), np.flatnonzero(status == _CORRECTED)
-        if new.size:
-            rows = self._recall(numbers[new]).echoing(None if echo is None else echo.take(new))
-            delay = self._count(rows, ts[new], code[new], truth[new])
-            self._settle_rows(numbers[new], code[new], delay, truth[new])
-        if changed.size:
-            rows, old = self._recall(numbers[changed]), self.pending.delay(numbers[changed])
-            rows = rows.echoing(None if echo is None else echo.take(changed))
-            late = self._is_late(rows, ts[changed]) | ((old & _LATE) > 0)
-            bucket = old & ~_LATE
-            self._pair(rows, known[changed], before[changed], bucket, late, sign=-1)
-            self._pair(rows, code[changed], truth[changed], bucket, late, sign=1)
-            self._settle_rows(numbers[changed], code[changed], bucket | np.where(late, _LATE, 0), truth[changed])
-        return status
-
-    def _settle_rows(self, numbers: Ints, code: Ints, delay: Ints, truth: Floats) -> None:
-        if numbers.size:
-            truths = None if np.isnan(truth).all() else truth
-            self.pending.settle(numbers, code, delay, truths)
-            self.log.settled(numbers, code, delay, truths, at=self.pending.next)
-
-    def _recall(self, numbers: Ints) -> Predicted:
-        pending, cell = self.pending, self.pending.cell(numbers)
-        return Predicted(
-            place=self._places(cell),
-            ts=pending.ts(numbers),
-            append=pending.append_s(numbers),
-            cell=cell,
-            score=pending.score(numbers),
-            label=pending.label(numbers),
-            value=pending.value(numbers),
-            ranks=pending.ranks(numbers),
-        )
-
-    def _count(self, rows: Predicted, ts: Ints, code: Ints, truth: Floats) -> Ints:
-        """Count first outcomes; what is kept of their delays: the bucket, and whether they were late."""
-        bucket, late = delay_buckets(ts - rows.ts), self._is_late(rows, ts)
-        self._pair(rows, code, truth, bucket, late, sign=1)
-        self.counts["late"] += int(late.sum())
-        return bucket | np.where(late, _LATE, 0)
-
-    def _count_own(self, rows: Predicted, own: Own) -> Ints:
-        """Count outcomes that came on their predictions; what is kept of their delays, (n,)."""
-        here, delay = np.flatnonzero(own.code != NONE), np.zeros(own.code.size, dtype=np.int64)
-        if here.size:
-            delay[here] = self._count(rows.take(here), own.ts[here], own.code[here], own.truth[here])
-            self.counts["matched"] += here.size
-        return delay
-
-    def _is_late(self, rows: Predicted, ts: Ints) -> Bools:
-        pane = self.cells.pane[rows.place]
-        late: Bools = ts > rows.ts // pane * pane + pane + self.cells.maturity[rows.place]
-        return late
-
-    def _pair(self, rows: Predicted, code: Ints, truth: Floats, bucket: Ints, late: Bools, *, sign: int) -> None:
-        pane = self.cells.pane[rows.place]
-        pairs = Pairs(
-            pane=rows.ts // pane * pane,
-            cell=rows.cell,
-            late=late,
-            score=rows.score,
-            label=rows.label,
-            value=rows.value,
-            ranks=rows.ranks,
-            shares=rows.shares,
-            outcome=code,
-            truth=truth,
-            delay=bucket,
-            sign=np.full(code.size, sign, dtype=np.int64),
-        )
-        places = np.unique(rows.place).tolist()
-        for place in places:
-            mine = np.flatnonzero(rows.place == place)
-            self.tables.add(place, pairs if len(places) == 1 else pairs.take(mine))
-
     def _accounted(self, told: Told, at: Ints, status: Ints) -> list[Refusal]:
         """Count outcomes `at` of `told`; those that are dropped."""
         refusals = []
@@ -508,52 +371,25 @@ class Join:
 
     def _account(self, status: int) -> tuple[DropReason, str] | None:
         """Count one outcome; why it is dropped, if it is."""
-        if status == _UNFIT:
+        if status == UNFIT:
             return DropReason.SCHEMA, _UNFIT_WORDS
-        if status == _EQUAL:
+        if status == EQUAL:
             self.counts["duplicate"] += 1
             return DropReason.DUPLICATE, "equal to the outcome that is known"
         self.applied += 1
-        self.counts["matched" if status == _NEW else "corrected"] += 1
+        self.counts["matched" if status == NEW else "corrected"] += 1
         return None
-
-    def _wait(self, told: Told, at: int, *, append_s: int, seen: int, until: int) -> None:
-        number = told.number[at]
-        one = Waiting(
-            number=self.next_waiting,
-            key=int(told.key[at]),
-            ts=int(told.ts[at]),
-            append=int(told.append[at]),
-            append_s=append_s,
-            seen=seen,
-            until=until,
-            model=told.model[at],
-            text=told.text[at],
-            value=None if np.isnan(number) else float(number),
-            offset=told.offset[at],
-            topic=told.topic,
-        )
-        self.next_waiting += 1
-        self._add_waiting(one)
-        self.log.waits(one, at=self.pending.next)
-
-    def _add_waiting(self, one: Waiting) -> None:
-        self.waiting.setdefault(one.key, []).append(one)
-        self.waits += 1
-        self._waiting_keys += one.key
-        self._waiting_by_number[one.number] = one
-        heapq.heappush(self._queue, (one.until, one.number))
 
     def _join_waiting(self, start: int, key: npt.NDArray[np.uint64]) -> None:
         """Outcomes that waited for rows `start` and on."""
         numbers: list[int] = []
         found: list[Waiting] = []
         for at, word in enumerate(key.tolist()):
-            waiting = self.waiting.get(word)
-            if waiting is None:
+            waiting = self.waiting.of(word)
+            if not waiting:
                 continue
             row = np.full(len(waiting), start + at, dtype=np.int64)
-            fits = self._fits(
+            fits = self._pairing.fits(
                 row,
                 ts=np.array([one.ts for one in waiting], dtype=np.int64),
                 append=np.array([one.append_s for one in waiting], dtype=np.int64),
@@ -564,54 +400,14 @@ class Join:
             found += mine
             numbers += [start + at] * len(mine)
             for one in mine:
-                self._resolve(one)
+                self.waiting.resolve(one, at=self.pending.next)
         if found:
-            status = self._settle(np.array(numbers, dtype=np.int64), _told(found), np.arange(len(found)))
+            status = self._pairing.settle(np.array(numbers, dtype=np.int64), as_told(found), np.arange(len(found)))
             for one, how in zip(found, status.tolist(), strict=True):
                 self.counts["early"] += 1
                 refused = self._account(how)
                 if refused is not None:
                     self.dropped.append(Dropped(one, *refused))
-
-    def _resolve(self, one: Waiting) -> None:
-        left = [other for other in self.waiting[one.key] if other is not one]
-        if left:
-            self.waiting[one.key] = left
-        else:
-            del self.waiting[one.key]
-        self.waits -= 1
-        self._waiting_keys -= one.key
-        del self._waiting_by_number[one.number]
-        self.log.resolved(one.number, at=self.pending.next)
-
-    def _expire_waiting(self, now_s: int) -> None:
-        gone = []
-        while self._queue and self._queue[0][0] < now_s:
-            one = self._waiting_by_number.get(heapq.heappop(self._queue)[1])
-            if one is not None:  # it was not joined meanwhile
-                gone.append(one)
-        for one in sorted(gone, key=attrgetter("number")):
-            self._resolve(one)
-            self.counts["unmatched"] += 1
-            self.dropped.append(Dropped(one, DropReason.UNMATCHED_OUTCOME, ""))
-
-
-def _told(found: Sequence[Waiting]) -> Told:
-    """Outcomes that waited, as if they had come now."""
-    none = np.zeros(len(found), dtype=np.int64)
-    return Told(
-        at=none,
-        key=none.astype(np.uint64),
-        ts=np.array([one.ts for one in found], dtype=np.int64),
-        append=none,
-        model=[one.model for one in found],
-        text=[one.text for one in found],
-        number=np.array([np.nan if one.value is None else one.value for one in found]),
-        echo=[],
-        offset=[one.offset for one in found],
-        topic="",
-    )
-
 
 def outcome_counts(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
     """Totals for metrics, by (metric, state): `JoinPosition.counts`.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detectors import performance
 from detectors.class_calibration import class_calibration
-from detectors.outcome_scopes import NAMES, OutcomeResult, OutcomeScope
+from detectors.outcome_scopes import OutcomeResult, OutcomeScope
 from detectors.outcomes import OutcomeTable
 from detectors.results import STATUSES
 from schemas.envelopes import nine
@@ -94,14 +94,14 @@ def _view(table: OutcomeTable, view: View, counts: Ints) -> OutcomeViewReport:
 def _verdicts(scope: OutcomeScope, result: OutcomeResult, episode: Episode | None) -> list[OutcomeVerdict]:
     members = {} if episode is None else {one.monitor: one.evidence for one in episode.members if one.firing}
     found = []
-    for m, (view, kind) in enumerate(scope.monitors):
+    for m, monitor in enumerate(scope.monitors):
         evidence = members.get(scope.monitor_of(m))
         status = STATUSES[result.status[m]]
         notes = (result.notes[m], "" if evidence is None else evidence.note)
         found.append(
             OutcomeVerdict(
-                view=scope.views[view],
-                feature=NAMES[kind],
+                view=scope.views[monitor.view],
+                feature=monitor.name,
                 verdict=Verdict(
                     status=status,
                     value=nine(float(result.value[m])) or 0.0,
@@ -114,7 +114,7 @@ def _verdicts(scope: OutcomeScope, result: OutcomeResult, episode: Episode | Non
                     size=None if evidence is None else evidence.size,
                     size_low=None if evidence is None else evidence.size_low,
                     size_high=None if evidence is None else evidence.size_high,
-                    unit=_unit(scope, kind) if evidence is None else evidence.unit,
+                    unit=_unit(scope, monitor.kind) if evidence is None else evidence.unit,
                     note="; ".join(note for note in notes if note),
                 ),
             )

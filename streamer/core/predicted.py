@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.outcomes import class_codes, label_codes
+from detectors.probabilities import ranks_of, share_of_two, shares_of, widened
 from streamer.core.columns import Said
-from streamer.core.join_tables import ranks_of, shares_of, widened
 from streamer.core.pending import NONE
 from streamer.core.plans import Plan
 
@@ -104,9 +104,8 @@ def predicted_of(
         label = label_codes(spec, said.label)
     if said.proba is not None and spec.kind == "binary":
         # The layout may name another positive than the reference went by.
-        shares = [one.get(spec.classes[1]) if one and len(one) == 2 else None for one in said.proba]
-        own = said.scored | np.array([share is None for share in shares])
-        score = np.where(own, score, np.array(shares, dtype=np.float64))
+        share = share_of_two(said.proba, spec.classes[1])
+        score = np.where(said.scored | np.isnan(share), score, share)
     if said.proba is not None and spec.kind == "multiclass":
         ranks = ranks_of(said.proba, {text: code for code, text in enumerate(spec.classes)})
         every = shares_of(said.proba, spec.classes) if echo and spec.probability else None

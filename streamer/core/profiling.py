@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.rows import Rows
+from detectors.rows import Rows, as_levels
 from schemas.errors import LateLayout, ProtocolBroken
 from schemas.events import DropReason
 from schemas.profiles import Delta, Progress
@@ -31,6 +31,7 @@ from streamer.core.joined import join_batch, joined
 from streamer.core.joining import Join
 from streamer.core.mappings import latest, news
 from streamer.core.outcome_reading import read_outcomes
+from streamer.core.outputs import SOONER, unfit_shares
 from streamer.core.plans import Plans
 from streamer.core.profiling_state import (
     POSITION_KEY,
@@ -192,8 +193,16 @@ def _aside(rows: Rows) -> tuple[Rows, npt.NDArray[Any] | None, npt.NDArray[np.in
 
 
 def _unfit_outputs(rows: Rows, model: str) -> list[Refusal]:
-    """Rows whose score or value is no finite number: a record with such a one is refused, and so is a row."""
+    """Rows whose score, value or probabilities are none: a record with such a one is refused, and so is a row."""
     found: dict[int, Refusal] = {}
+    if rows.proba is not None:
+        for wrong_rows, words in unfit_shares(rows.proba.tolist()):
+            found |= {at: Refusal(at, DropReason.SCHEMA, words, model) for at in wrong_rows.tolist()}
+    outcome_ts = rows.columns.get("outcome_ts")
+    if outcome_ts is not None and "outcome" in rows.columns:
+        there = [text is not None for text in as_levels(rows.columns["outcome"])]
+        sooner = np.flatnonzero((outcome_ts < rows.ts) & there)
+        found |= {int(at): Refusal(int(at), DropReason.SCHEMA, SOONER, model) for at in sooner}
     for name in ("value", "score"):
         column = rows.columns.get(name)
         if column is None:

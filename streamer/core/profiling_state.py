@@ -95,7 +95,7 @@ class ProfilingState:
     @property
     def waiting(self) -> int:
         """Outcomes that wait for their predictions: consumed, and neither applied nor dropped."""
-        return self.join.waits if self.join is not None else 0
+        return self.join.waiting.count if self.join is not None else 0
 
     @property
     def position(self) -> int:

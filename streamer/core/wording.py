@@ -30,11 +30,12 @@ _MOVED = {
     "above": ("values of {feature} above the reference's range rose", "values of {feature} above its range fell"),
     "non_finite": ("values of {feature} that are not finite rose", "values of {feature} that are not finite fell"),
 }
+#: Of the model, and of one class of several.
 _CALIBRATED = {
-    "shifted up": "outcomes are more frequent than the scores say",
-    "shifted down": "outcomes are rarer than the scores say",
-    "over-confident": "scores are over-confident",
-    "under-confident": "scores are under-confident",
+    "shifted up": ("outcomes are more frequent than the scores say", "{of} is more frequent than its probability says"),
+    "shifted down": ("outcomes are rarer than the scores say", "{of} is rarer than its probability says"),
+    "over-confident": ("scores are over-confident", "the probability of {of} is over-confident"),
+    "under-confident": ("scores are under-confident", "the probability of {of} is under-confident"),
 }
 _RULES = {
     "missing": "{feature} is missing",
@@ -146,6 +147,8 @@ def moved(evidence: Evidence) -> str:
     >>> moved(Evidence(feature="error", detector="losses", direction="larger", size=190.0, unit="value", before=62.0,
     ...                size_low=83.0, size_high=298.0))
     'the mean error rose from 62 to 190 (83 to 298)'
+    >>> moved(Evidence(feature="calibration of cat", detector="calibration", direction="shifted down"))
+    'cat is rarer than its probability says'
     >>> moved(Evidence(feature="", detector="silence", direction="silence", size=7.2e6, unit="ms", before=1.5e6))
     'no event for 2 h, at this hour up to 25 min are normal'
     """
@@ -254,7 +257,9 @@ def _rule(evidence: Evidence) -> str:
 def _drift(evidence: Evidence) -> str:
     """What a chart found: a share from what to what, a spread in percent, all else in sd."""
     if evidence.detector == "calibration":
-        found = [_CALIBRATED.get(part, part) for part in evidence.direction.split(", ")]
+        of = evidence.feature.removeprefix("calibration").removeprefix(" of ")
+        known = {part: words[bool(of)].format(of=of) for part, words in _CALIBRATED.items()}
+        found = [known.get(part, part) for part in evidence.direction.split(", ")]
         return f"{' and '.join(found)}: {evidence.note}" if evidence.note else " and ".join(found)
     if evidence.unit == "value" and evidence.size is not None:
         low, high = evidence.size_low, evidence.size_high

@@ -177,6 +177,7 @@ def test_a_bad_outcome_is_dropped_with_its_reason_and_the_others_count(
         ({"outcome": "perhaps"}, "schema", "outcome: is none of the classes"),
         ({"outcome": 1, "outcome_ts": 5}, "schema", "outcome_ts: is no time after 1980"),
         ({"outcome": 1, "outcome_ts": BEGIN + HOUR}, "future", "outcome_ts"),
+        ({"outcome": 1, "outcome_ts": BEGIN - 1}, "schema", "outcome_ts: is before the prediction's ts"),
         ({"outcome": math.nan}, "non_finite", "outcome"),
     ],
 )
@@ -214,6 +215,21 @@ def test_a_table_is_joined_row_by_row() -> None:
     on_time, late = (table for _, table in sorted(summed(outputs).items()))
     assert (on_time[0], on_time[1], late[0], state.applied) == (1, 3, 1, 3)
     assert not any(one.key.startswith(b"join|") for one in outputs)
+
+
+def test_a_row_whose_outcome_is_older_than_itself_is_refused_and_the_others_count() -> None:
+    """As in a record; where there is no outcome its time says nothing."""
+    columns = {
+        "score": np.array([0.1, 0.9, 0.4]),
+        "outcome": np.array(["0", "1", None], dtype=object),
+        "outcome_ts": np.array([BEGIN, BEGIN - 1, BEGIN - 1]),
+    }
+    rows = Rows(ts=np.full(3, BEGIN), columns=columns, version=None, segments={})
+    state, outputs = profile_rows(start(CONTROL, 0, next={}), rows, CONTROL, "churn")
+    [table] = summed(outputs).values()
+    assert (state.applied, state.drops["schema"], table[0], table[1]) == (2, 1, 1, 2)
+    [letter] = [json.loads(one.value or b"") for one in outputs if one.topic == "dead-letter"]
+    assert letter["detail"] == "outcome_ts: is before the prediction's ts"
 
 
 def test_a_changelog_with_a_record_missing_is_refused() -> None:

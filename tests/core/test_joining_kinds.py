@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from detectors.bins import FeatureSpec
 from detectors.class_calibration import class_calibration
 from detectors.outcomes import JoinedRows, OutcomeTable, tabulate_outcomes
 from detectors.references import Reference
+from detectors.rows import Rows
 from schemas.control import Cluster
 from streamer.core.control import Control
 from streamer.core.plans import outcome_table
-from tests.core.outcomes import Run, joined, outcome, prediction, record, summed
+from streamer.core.profiling import profile_rows, start
+from tests.core.outcomes import BEGIN, Run, joined, outcome, prediction, record, summed
 
 NAMES = ("cat", "cow", "dog", "emu", "fox", "gnu")
 LABEL = FeatureSpec(name="label", kind="categorical", levels=NAMES)
@@ -78,6 +81,27 @@ def test_an_echo_brings_the_probability_of_every_class() -> None:
     }
     every = {one.of: one.score for one in class_calibration(table, found) if one.kind == "one_vs_rest"}
     assert every == {**dict.fromkeys(NAMES, 0.0), **shares}
+
+
+def test_rows_of_a_table_bring_the_probability_of_every_class_too() -> None:
+    """No outcome comes later that would have to take them out; what they say of it that cannot be is refused."""
+    control, table = control_of(LABEL, SCORE)
+    shares = {"cat": 0.5, "cow": 0.25, "dog": 0.25}
+    proba = np.array([shares, {"cat": 0.5, "cow": 0.1}, "much", None], dtype=object)
+    columns = {"score": np.full(4, 0.5), "label": np.full(4, "cat", object), "outcome": np.full(4, "cow", object)}
+    state, outputs = profile_rows(
+        start(control, 0, next={}), Rows(ts=np.full(4, BEGIN), columns=columns, proba=proba), control, "m"
+    )
+    [counts] = summed(outputs).values()
+    found = class_calibration(table, np.array([counts[at] for at in range(table.width)]))
+    every = {one.of: (one.n, one.score) for one in found if one.kind == "one_vs_rest"}
+    assert every == {name: (1, shares.get(name, 0.0)) for name in NAMES}
+    assert counts[table.top.start] == 1
+    letters = [json.loads(one.value or b"") for one in outputs if one.topic == "dead-letter"]
+    assert [letter["detail"] for letter in letters] == [
+        "proba: does not sum to 1", "proba: expected an object of numbers"
+    ]  # fmt: skip
+    assert (state.applied, state.drops["schema"]) == (2, 2)
 
 
 def test_a_corrected_echo_takes_out_what_it_had_put_in() -> None:

@@ -195,7 +195,7 @@ def test_a_segment_of_its_own_is_the_one_that_alarms() -> None:
 def test_without_outcomes_in_the_reference_the_adaptive_chart_watches_errors() -> None:
     """No map, so no calibration; a rise of the error rate is found and says that labels are taken as independent."""
     scope = scope_of(reference_of(outcomes=False))
-    assert [kind for _, kind in scope.monitors] == ["losses"]
+    assert [one.kind for one in scope.monitors] == ["losses"]
     state, said = run(scope, 200, seed=14)
     assert alarms_of(said) == []
     _, worse = run(scope, 50, seed=15, b=-0.5, state=state)
