@@ -175,17 +175,29 @@ def _named(bets: Bets, charts: Charts, learned: Learned, *, run: slice, best: in
     A shift by δ moves the k-th shape direction by about δ^k/√k!: past one sd the higher ones move more than location
     does. So an alarm of scale, skew or tails is named location when the location's own move explains half of it, or
     is the larger of the two: so much added to every value of a feature with a long tail lifts its small ones most.
+    One of skew or tails is else named scale when that moved as far: a feature that becomes constant has no tails.
     """
     name = learned.names[int(bets.bet_direction[best]) - first]
-    if name not in FOUR[1:] or "location" not in learned.names:
+    if name not in FOUR[1:]:
         return best
-    location = first + learned.names.index("location")
-    of_location = run.start + np.flatnonzero(bets.bet_direction[run] == location)
-    if of_location.size == 0:
-        return best
-    strongest = int(of_location[np.argmax(bets.weight[of_location] * charts.r[of_location])])
-    shift = float(charts.moved[strongest]) / max(float(charts.events[strongest]), 1.0)
-    moved = float(charts.moved[best]) / max(float(charts.events[best]), 1.0) or 1.0
-    order = FOUR.index(name) + 1
-    explained = shift**order / factorial(order) ** 0.5
-    return strongest if explained / moved >= _EXPLAINS or abs(shift) >= abs(moved) else best
+    moved = _mean_move(charts, best) or 1.0
+    location = _strongest(bets, charts, learned, "location", run=run, first=first)
+    if location is not None:
+        shift, order = _mean_move(charts, location), FOUR.index(name) + 1
+        explained = shift**order / factorial(order) ** 0.5
+        if explained / moved >= _EXPLAINS or abs(shift) >= abs(moved):
+            return location
+    scale = _strongest(bets, charts, learned, "scale", run=run, first=first)
+    return scale if scale is not None and abs(_mean_move(charts, scale)) >= abs(moved) else best
+
+
+def _strongest(bets: Bets, charts: Charts, learned: Learned, direction: str, *, run: slice, first: int) -> int | None:
+    """The bet of a direction with the largest w·R; None where the feature has no such direction, or it no bets."""
+    if direction not in learned.names:
+        return None
+    its = run.start + np.flatnonzero(bets.bet_direction[run] == first + learned.names.index(direction))
+    return int(its[np.argmax(bets.weight[its] * charts.r[its])]) if its.size else None
+
+
+def _mean_move(charts: Charts, bet: int) -> float:
+    return float(charts.moved[bet]) / max(float(charts.events[bet]), 1.0)

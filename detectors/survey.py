@@ -23,6 +23,7 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 SAMPLE, SAMPLE_OF_ALL_COLUMNS = 262_144, 1 << 23
 COUNTED_LEVELS, KEPT_LEVELS = 65_536, 256
 _QUANTILES = 32
+_WHOLE_FROM, _WORD = 2.0**53, 2.0**64
 
 
 class Levels:
@@ -131,7 +132,7 @@ class Survey:
         if sample.low == sample.high:
             words = f"{name} is always {sample.low:g}: a change shows as below, above or missing only"
             findings.append(Finding("constant", name, words))
-        elif values.size >= 1000 and np.unique(values).size == values.size and not (values % 1.0).any():
+        elif values.size >= 1000 and np.unique(values).size == values.size and _counts(values):
             words = f"{name} is whole and never the same twice: it looks like an identifier; leave it out"
             findings.append(Finding("id_like", name, words))
         return spec, findings
@@ -173,6 +174,16 @@ class Survey:
             findings.append(Finding("many_levels", name, words))
         levels = tuple(str(level) for level in ordered[:KEPT_LEVELS])
         return FeatureSpec(name=name, kind="categorical", levels=levels), findings
+
+
+def _counts(values: Floats) -> bool:
+    """Whether sorted values may be numbers that somebody counted on.
+
+    Beyond 2**53 every float is whole: that says something only of what a machine word holds, as ids of 64 bits do.
+    """
+    if (values % 1.0).any():
+        return False
+    return bool(np.abs(values).max() < _WHOLE_FROM or (values[0] >= 0.0 and values[-1] < _WORD))
 
 
 def quantile_edges(ordered: Floats, *, high: float) -> tuple[float, ...]:

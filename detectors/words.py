@@ -52,6 +52,11 @@ def words(reference: Reference) -> list[str]:
     others = [f"{view} ({of_view.n:,} rows)" for view, of_view in sorted(reference.views.items()) if view != View()]
     if others:
         lines.append("views with a reference of their own: " + ", ".join(others))
+    if reference.segments:
+        lines.append(
+            f"segments: {', '.join(reference.segments)}; rows are counted by their values, each compared with itself; "
+            "they are no features: a change of their mix is not tested"
+        )
     if reference.labels is not None:
         lines.append(outcome_words(reference.labels))
         lines += _doubts(reference, reference.labels)

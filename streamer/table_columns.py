@@ -48,6 +48,7 @@ class TableError(TriplineError):
 class TableFile:
     """A file that was looked at: its columns in order, and what each is. Of texts: skip, lines before the data;
     delimiter, between its columns; arff, it is one; wordy, columns of numbers with words among the first rows.
+    ragged: it has lines of wrong lengths; copy: what is read in its place where they are no UTF-8.
     Of nested ones: lists, columns that hold lists; items, columns that are entries of one, which are read by name only.
     """
 
@@ -60,6 +61,8 @@ class TableFile:
     wordy: set[str] = field(default_factory=set)
     lists: tuple[str, ...] = ()
     items: frozenset[str] = frozenset()
+    ragged: bool = False
+    copy: IO[bytes] | None = None
 
     @property
     def notes(self) -> list[str]:

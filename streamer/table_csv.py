@@ -6,13 +6,16 @@ hundred is such a line at its head is refused: it is of another form than it was
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +46,8 @@ from streamer.table_tally import Tally
 _BLOCK_BYTES = 8 << 20
 _HEADER_LINES = 1000
 _TRUTH = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false", "true": "true", "false": "false"}
+#: Stands in a copy for a byte that is no text: a code point that no text has.
+_NO_TEXT = "\U0010ffff"
 #: Cells of the first line that are named when it looks like data.
 _SHOWN = 3
 
@@ -54,6 +59,8 @@ def look_csv(path: Path, header: bool | None) -> TableFile:
         # A name may have a line break within quotes.
         while raw.count(b'"') % 2 and lines < _HEADER_LINES and (more := file.readline(1 << 20)):
             raw, lines = raw + more, lines + 1
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise TableError(f"{path}: is UTF-16 text; save it as UTF-8")
     line = raw.decode("utf-8-sig", errors="replace")
     if not line.strip():
         raise TableError(f"{path}: has no rows")
@@ -203,18 +210,60 @@ def read_csv(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bool, tal
 
 
 def _batches(table: TableFile, wanted: list[str], numeric: set[str], tally: Tally) -> Iterator[Any]:
-    """Arrow's batches; columns that are not numeric hold the text as it is written. Lines that are none are counted.
+    """Batches of rows; columns that are not numeric hold the text as it is written. Lines that are none are counted.
+
+    Arrow tells of a line of a wrong length as a text, and stops where it is none. So the first such line ends a reading
+    that knows of none, and begins another, of a copy where the file is not UTF-8 throughout.
+    """
+    given, before = 0, replace(tally.lines)
+    if not table.ragged:
+        try:
+            for batch in _arrow_batches(table, wanted, numeric, tally):
+                given += batch.num_rows
+                yield batch
+            return
+        except pa.ArrowInvalid as error:
+            if "CSV parse error" not in str(error):
+                raise
+            table.ragged, table.copy = True, _readable(table.path)
+            tally.lines = before
+    for batch in _arrow_batches(table, wanted, numeric, tally):
+        rest = batch.slice(min(given, batch.num_rows))
+        given -= batch.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield rest
+
+
+def _readable(path: Path) -> IO[bytes] | None:
+    """A copy in which each byte that is no text stands as `_NO_TEXT`; None where all are."""
+    with unpacked(path) as file:
+        if all(map(_is_text, file)):
+            return None
+        file.seek(0)
+        copy = tempfile.NamedTemporaryFile(prefix="tripline-", suffix=".csv")  # noqa: SIM115  it lives with the table
+        copy.writelines(line if _is_text(line) else _spelled(line).encode() for line in file)
+    copy.flush()
+    return copy
+
+
+def _spelled(raw: bytes) -> str:
+    return re.sub("[\udc80-\udcff]", _NO_TEXT, raw.decode(errors="surrogateescape"))
+
+
+def _arrow_batches(table: TableFile, wanted: list[str], numeric: set[str], tally: Tally) -> Iterator[Any]:
+    """Arrow's batches of the file, or of its copy.
 
     The file is arrow's own: one of Python's would be read by a thread of arrow's that an error leaves behind, and that
     ends the whole process when it meets the end of the interpreter.
     """
-    source: Any = pa.OSFile(str(table.path), "rb")
-    if is_packed(table.path):
+    path = table.path if table.copy is None else Path(table.copy.name)
+    source: Any = pa.OSFile(str(path), "rb")
+    if is_packed(path):
         source = pa.CompressedInputStream(source, "gzip")
 
     def leave_out(row: Any) -> Literal["skip", "error"]:
         says = f"has {row.actual_columns} cells, the others {row.expected_columns}"
-        _count(tally, table, 1, says, lambda raw: raw.decode(errors="replace").strip("\r\n") == row.text)
+        _count(tally, table, 1, says, lambda raw: _spelled(raw).strip("\r\n") == row.text)
         return "skip"
 
     options = pacsv.ConvertOptions(
@@ -231,7 +280,9 @@ def _batches(table: TableFile, wanted: list[str], numeric: set[str], tally: Tall
                 block_size=_BLOCK_BYTES, column_names=list(table.kinds), skip_rows=table.skip
             ),
             parse_options=pacsv.ParseOptions(
-                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+                delimiter=table.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=leave_out if table.ragged else None,
             ),
             convert_options=options,
         )
@@ -248,9 +299,12 @@ def _decoded(batch: Any, table: TableFile, tally: Tally) -> Any:
     bad = np.zeros(batch.num_rows, dtype=bool)
     for name in binary:
         try:
-            batch.column(name).cast(pa.string())
+            texts = batch.column(name).cast(pa.string())
         except pa.ArrowInvalid:
             bad |= [not _is_text(value) for value in batch.column(name).to_pylist()]
+            continue
+        if table.copy is not None:
+            bad |= np.asarray(pc.match_substring(texts, _NO_TEXT).fill_null(False).to_numpy(zero_copy_only=False))
     if bad.any():
         _count(tally, table, int(bad.sum()), "is not UTF-8 text", lambda raw: not _is_text(raw))
         batch = batch.filter(pa.array(~bad))

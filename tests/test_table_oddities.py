@@ -34,6 +34,8 @@ def notes(table: Table) -> list[str]:
         (b"1,2,3,4\n", "1 line that cannot be read left out, the first is line 1,002: has 4 cells, the others 3"),
         (b"1,2,\xe9\n", "1 line that cannot be read left out, the first is line 1,002: is not UTF-8 text"),
         (b"1,\xe9,x\n", "1 line that cannot be read left out, the first is line 1,002: is not UTF-8 text"),
+        (b"1,\xe9\n", "1 line that cannot be read left out, the first is line 1,002: has 2 cells, the others 3"),
+        (b"1,2,\xe9,\xff\n", "1 line that cannot be read left out, the first is line 1,002: has 4 cells, the others 3"),
     ],
 )
 def test_a_line_that_is_none_is_left_out_and_named(tmp_path: Path, line: bytes, note: str) -> None:
@@ -44,6 +46,21 @@ def test_a_line_that_is_none_is_left_out_and_named(tmp_path: Path, line: bytes, 
     assert (len(rows), rows.columns["a"][-1], rows.columns["b"][-1]) == (1001, 5.0, "y")
     assert table.tally.notes() == [note]
     assert table.tally.left_out == {"unreadable_lines": 1}
+
+
+def test_a_long_file_with_every_kind_of_bad_line_counts_each_once(tmp_path: Path) -> None:
+    """Arrow stops at a line that is of a wrong length and no UTF-8: what was read before is not read twice."""
+    long = "".join(f"{NEW_YEAR + i},{i},{'y' * 90}\n" for i in range(120_000))
+    bad = b"1,\xe9\n" + b"2,3,\xe9\n" + b"3,\xff,x\n" + b"4,5\n"
+    path = tmp_path / "data.csv"
+    path.write_bytes((HEAD + long).encode() + bad + GOOD.encode() + bad)
+    table = Table(path, Reading())
+    parts = [part.rows for part in table.parts()]
+    numbers = np.concatenate([rows.columns["a"] for rows in parts])
+    expected = np.concatenate([np.arange(120_000.0), np.arange(1000) % 97])
+    assert np.array_equal(numbers, expected)
+    assert table.tally.left_out == {"unreadable_lines": 8}
+    assert table.tally.notes()[0].startswith("8 lines that cannot be read left out, the first is line 120,002: ")
 
 
 def test_a_line_of_json_that_is_none_is_left_out_and_named(tmp_path: Path) -> None:

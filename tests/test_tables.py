@@ -184,6 +184,12 @@ def test_a_csv_that_cannot_be_read_says_where(tmp_path: Path, text: str, expecte
     assert refused(write(tmp_path, text)).startswith(expected)
 
 
+def test_text_of_another_width_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes("ts,a\n1735689600000,1\n".encode("utf-16"))
+    assert refused(path) == "is UTF-16 text; save it as UTF-8"
+
+
 def test_a_word_far_behind_the_head_is_missing_and_named_by_its_row(tmp_path: Path) -> None:
     rows = "".join(f"{NEW_YEAR + i},{'x' * 100},{i}\n" for i in range(90_000))
     table = Table(write(tmp_path, "ts,pad,a\n" + rows + f"{NEW_YEAR},x,oops\n"), Reading())

@@ -138,6 +138,7 @@ def test_segments_with_a_thousand_rows_a_day_have_a_reference_of_their_own() -> 
     # Its own shares: half of all rows, but two thirds of the top bin.
     assert french.features["x"].counts[31] / total[31] > 0.6
     assert np.abs(french.features["x"].directions.phi.T @ french.features["x"].counts / french.n)[0] < 1e-4
+    assert sum(line.startswith("segments: country; rows are counted by their values") for line in words(reference)) == 1
 
 
 def test_every_odd_column_is_a_finding_and_none_an_exception() -> None:

@@ -43,8 +43,10 @@ def name(*, winner: str, sign: float, moved: dict[str, float]) -> str:
         ("scale", -1.0, {"location": 0.3, "scale": -0.4}, "scale down -0.4"),
         ("scale", 1.0, {"location": 1.2, "scale": 1.1}, "location up 1.2"),
         ("tails", 1.0, {"location": 0.05, "tails": 0.4}, "tails up 0.4"),
+        ("tails", 1.0, {"location": 0.05, "scale": -0.7, "tails": 0.6}, "scale down -0.7"),
+        ("tails", 1.0, {"location": 0.05, "scale": 0.2, "tails": 0.6}, "tails up 0.6"),
     ],
-    ids=["a long tail lifted", "mostly narrower", "far shifted", "tails alone"],
+    ids=["a long tail lifted", "mostly narrower", "far shifted", "tails alone", "constant", "longer tails"],
 )
 def test_an_alarm_is_named_location_where_that_moved_most_or_explains_it(
     winner: str, sign: float, moved: dict[str, float], expected: str

@@ -76,6 +76,19 @@ def test_what_is_remarkable_is_a_finding() -> None:
     assert len(survey.spec("many")[0].levels) == KEPT_LEVELS
 
 
+def test_floats_beyond_the_whole_numbers_are_no_identifier() -> None:
+    """Every float past 2**53 is whole; only what fits a machine word and has no sign may be an id of 64 bits."""
+    rng = np.random.default_rng(5)
+    survey = survey_of(
+        signed=rng.normal(size=3000) * 1e25,
+        energy=rng.lognormal(size=3000) * 1e30,
+        snowflake=rng.permutation(3000) * 4194304.0 * 4096 + 1.2e18,
+        small=rng.permutation(3000) * 1.0,
+    )
+    found = {name: kinds(survey, name) for name in survey.order}
+    assert found == {"signed": [], "energy": [], "snowflake": ["id_like"], "small": ["id_like"]}
+
+
 def test_a_column_of_numbers_and_words_is_counted_by_level() -> None:
     survey = survey_of(x=np.array([1.0, 2.0, 2.0]))
     survey.add(Rows(ts=np.arange(2), columns={"x": words(["2", "n/a"])}))
