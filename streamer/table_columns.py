@@ -202,10 +202,11 @@ def wrong_types(values: Sequence[Any] | Column, name: str, *, first: int, keep: 
     wrong = [] if kinds <= _NUMBERS else [at for at, value in enumerate(values) if type(value) not in _NUMBERS]
     if wrong:
         tally.word(name, len(wrong), row=first + wrong[0], value=str(values[wrong[0]]))
-        if keep:
-            column: Column = np.array([*values, None], dtype=object)[:-1]
-            return column
     bad = set(wrong)
+    if wrong and keep:
+        kept = [value if at in bad else _not_missing(value) for at, value in enumerate(values)]
+        column: Column = np.array([*kept, None], dtype=object)[:-1]
+        return column
     return np.array([None if at in bad else _not_missing(v) for at, v in enumerate(values)], dtype=np.float64)
 
 

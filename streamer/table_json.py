@@ -18,10 +18,11 @@ import numpy as np
 
 from detectors.rows import level_text
 from streamer.table_columns import CHUNK_ROWS, MOSTLY, Chunk, Kind, TableError, TableFile, unpacked, wrong_types
-from streamer.table_tally import Tally
+from streamer.table_tally import Met, Tally
 
 #: Objects of an event of ours, whose entries are what they are.
 _OURS = ("features", "proba", "segment")
+_NESTED = (dict, list)
 #: How deep names go, and how many entries of a list have one.
 _DEPTH, _ITEMS = 8, 64
 
@@ -36,13 +37,13 @@ def look_json_lines(path: Path) -> TableFile:
         raise TableError(f"{path}: has no rows")
     names: dict[str, None] = {}
     for row in rows:
-        names.update(dict.fromkeys(row))
+        names.update(dict.fromkeys(name for name, value in row.items() if not isinstance(value, _NESTED)))
     kinds = {name: _guess([row.get(name) for row in rows]) for name in names}
     return TableFile(path, kinds, lists=tuple(tally.lists), items=frozenset(tally.items & kinds.keys()))
 
 
 def _guess(values: list[Any]) -> Kind:
-    there = [value for value in values if value is not None]
+    there = [value for value in values if value is not None and not isinstance(value, _NESTED)]
     numbers = sum(isinstance(value, int | float) and not isinstance(value, bool) for value in there)
     return "number" if there and numbers >= MOSTLY * len(there) else "text"
 
@@ -85,7 +86,11 @@ def _flattened(row: dict[str, Any], tally: Tally) -> dict[str, Any]:
         return row
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        # A feature of ours that is an object or a list is of a wrong type in the stream, and none here.
+        if name == "features" and isinstance(value, dict):
+            # One that is an object or a list is of a wrong type, as in the stream; where all are, it is no column.
+            flat.update((f"{name}.{inner}", within) for inner, within in value.items())
+            tally.lists.update(dict.fromkeys(f"{name}.{at}" for at, one in value.items() if isinstance(one, list)))
+            continue
         _spread(flat, name, value, depth=1 if name in _OURS else _DEPTH, item=False, tally=tally)
     return flat
 
@@ -117,6 +122,11 @@ def read_json_lines(table: TableFile, wanted: Mapping[str, Kind], *, lenient: bo
             if kind == "number":
                 chunk[name] = wrong_types(values, name, first=first, keep=lenient, tally=tally)
             else:
+                nested = [at for at, value in enumerate(values) if isinstance(value, _NESTED)]
+                if nested:
+                    met = tally.nested.setdefault(name, Met())
+                    met.add(len(nested), place=first + nested[0], value=str(values[nested[0]]))
+                    values = [None if isinstance(value, _NESTED) else value for value in values]
                 chunk[name] = np.array([*map(level_text, values), None], dtype=object)[:-1]
         first += len(rows)
         yield chunk

@@ -28,7 +28,8 @@ class Tally:
     """Counts of one reading; rows are numbered among the lines that could be read.
 
     lines: that could not be read at all. others: rows of other models. untimed: rows whose time is empty or cannot be
-    read. words: by column, texts among numbers. lists: columns that held one; items: names of their entries.
+    read. words: by column, texts among numbers; nested: objects and lists among texts. lists: columns that
+    held one; items: names of their entries.
 
     >>> tally = Tally()
     >>> tally.word("age", 3, row=17, value="N.N.")
@@ -41,6 +42,7 @@ class Tally:
     others: int = 0
     untimed: Met = field(default_factory=Met)
     words: dict[str, Met] = field(default_factory=dict)
+    nested: dict[str, Met] = field(default_factory=dict)
     lists: dict[str, None] = field(default_factory=dict)
     items: set[str] = field(default_factory=set)
 
@@ -66,6 +68,11 @@ class Tally:
         for column, met in self.words.items() if words else ():
             found.append(
                 f"{column}: {_many(met.count, 'text')} among its numbers, the first in row {met.place:,}: {met.value!r}"
+            )
+        for column, met in self.nested.items():
+            found.append(
+                f"{column}: {_many(met.count, 'object or list')} among its values, missing, the first in row "
+                f"{met.place:,}: {met.value!r}"
             )
         if self.untimed.count:
             found.append(

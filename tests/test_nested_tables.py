@@ -60,6 +60,23 @@ def test_an_entry_of_a_list_is_read_where_it_is_named(tmp_path: Path) -> None:
     assert table.features == ("in.age", "tags.0")
 
 
+def test_a_feature_of_ours_that_is_an_object_now_and_then_is_missing_and_counted(tmp_path: Path) -> None:
+    """As in the stream: of a wrong type. It was missing without a word."""
+    path = tmp_path / "events.jsonl"
+    odd = [{"a": 1.0, "b": "x"}, {"a": {"c": 2.0}, "b": [3.0]}, {"a": 3.0, "b": "y"}]
+    path.write_text("".join(json.dumps({"ts": NEW_YEAR * 1000, "features": one}) + "\n" for one in odd))
+    table = Table(path, Reading(), lenient=True)
+    [part] = table.parts()
+    assert {name: column.tolist() for name, column in part.rows.columns.items()} == {
+        "a": [1.0, {"c": 2.0}, 3.0],
+        "b": ["x", None, "y"],
+    }
+    assert table.tally.notes() == [
+        "features.a: 1 text among its numbers, the first in row 1: \"{'c': 2.0}\"",
+        "features.b: 1 object or list among its values, missing, the first in row 1: '[3.0]'",
+    ]
+
+
 def test_a_feature_of_ours_that_is_an_object_is_none(tmp_path: Path) -> None:
     """As in the stream, where it is of a wrong type."""
     path = tmp_path / "events.jsonl"

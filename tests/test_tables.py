@@ -319,6 +319,15 @@ def test_json_lines_hold_numbers_texts_and_what_is_not_finite_as_the_stream_does
     assert math.isnan(values[3])
 
 
+def test_a_text_among_numbers_changes_nothing_about_its_neighbours(tmp_path: Path) -> None:
+    """NaN beside it is not finite, as it is in the stream and in a chunk without texts; it was missing once."""
+    lines = ('"a": 1', '"a": NaN', '"a": "words"', '"a": 1' + "0" * 400, '"b": 1')
+    path = write(tmp_path, "".join(f'{{"ts": 0, {line}}}\n' for line in lines), "d.jsonl")
+    table = Table(path, Reading(features=("a",)), kinds={"a": "number"}, lenient=True)
+    values = only(table).columns["a"].tolist()
+    assert values == [1.0, math.inf, "words", math.inf, None]
+
+
 @pytest.mark.parametrize("value", ['"1.5"', "true"])
 def test_a_number_as_a_text_is_of_a_wrong_type(tmp_path: Path, value: str) -> None:
     path = write(tmp_path, f'{{"ts": 0, "a": 1}}\n{{"ts": 0, "a": {value}}}\n', "d.jsonl")

@@ -465,7 +465,8 @@ def _numbers(column: Iterable[Any], name: str, odd: list[Odd]) -> Floats:
             numbers.append(value if value is None else as_float(value))
         else:
             numbers.append(None)
-            wrong.setdefault(type(value).__name__, []).append(row)
+            kind = "object" if isinstance(value, dict) else type(value).__name__
+            wrong.setdefault(kind, []).append(row)
     odd.extend(Odd("wrong_type", name, kind, np.array(rows, dtype=np.int64)) for kind, rows in wrong.items())
     return np.array(numbers, dtype=np.float64)
 
