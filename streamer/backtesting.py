@@ -82,7 +82,7 @@ class Backtest:
 
     left_out: rows and lines that were never the model's, by what they were; see `Tally`. performance: the last report
     on every outcome pane, with the verdicts of its maturity. strange_outcomes: those that are none of the classes, or
-    no numbers, and count as none.
+    no numbers, and count as none. late_outcomes: those that came after the horizon, which count as none, too.
     """
 
     model: str
@@ -97,6 +97,7 @@ class Backtest:
     left_out: dict[str, int] = field(default_factory=dict)
     performance: list[OutcomeReport] = field(default_factory=list)
     strange_outcomes: dict[str, int] = field(default_factory=dict)
+    late_outcomes: int = 0
 
     def end(self, window_end: int) -> int:
         """Time at which a window ended: of a batch, that of its last row."""
@@ -113,6 +114,7 @@ class Backtest:
             "dropped": self.dropped,
             **({"left_out": self.left_out} if self.left_out else {}),
             **({"strange_outcomes": self.strange_outcomes} if self.strange_outcomes else {}),
+            **({"late_outcomes": self.late_outcomes} if self.late_outcomes else {}),
             **({"performance": [_performance(one) for one in self.performance]} if self.performance else {}),
         }
 
@@ -205,6 +207,7 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         clock=clock,
         performance=replay.performance(layout.model),
         strange_outcomes=replay.strange_outcomes,
+        late_outcomes=replay.late_outcomes,
     )
 
 

@@ -169,6 +169,12 @@ class Replay:
         join = self._profiling.join
         return {} if join is None else dict(join.strangers.most_common())
 
+    @property
+    def late_outcomes(self) -> int:
+        """Outcomes of a table that came after the horizon of their predictions."""
+        join = self._profiling.join
+        return 0 if join is None else join.after_horizon
+
     def _pass_on(self, outputs: Sequence[Output], append_ts: int) -> None:
         self.now = max(self.now, append_ts)
         records = []

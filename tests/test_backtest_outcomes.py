@@ -199,6 +199,20 @@ def test_a_regression_s_errors_are_in_its_own_unit(tripline: Run) -> None:
     assert {one["name"] for one in panes[0]["metrics"]} == {"mae", "rmse", "bias", "r2"}
 
 
+def test_outcomes_after_the_horizon_are_counted_as_such(tripline: Run) -> None:
+    """They were nothing without a word, and of a regression "nothing that the reference knows"."""
+    columns = {
+        "value": lambda rng, n, made: rng.gamma(2, 400, n).round(2),
+        "outcome": lambda rng, n, made: (made["value"] + rng.normal(0, 100, n)).round(2),
+        "outcome_ts": lambda rng, n, made: made["timestamp"] + np.where(np.arange(n) % 100 == 7, 8 * DAY, 60_000),
+    }
+    _, told, panes = build_and_backtest(tripline, columns, columns)
+    lacking = sum(pane["expected"] - pane["n"] for pane in panes)
+    assert lacking == 44
+    assert "44 outcomes came after the horizon and count as none" in told
+    assert "nothing that the reference knows" not in told
+
+
 def test_several_classes_as_words(tripline: Run) -> None:
     """Top-1 and macro F1 by pane, each class in the JSON."""
 

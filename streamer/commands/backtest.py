@@ -122,6 +122,8 @@ def tell(found: Backtest, *, pane: int) -> None:
         named = ", ".join(f"{word!r} ({n:,})" for word, n in strange[:3]) + (", …" if len(strange) > 3 else "")
         total = sum(found.strange_outcomes.values())
         console.print(f"{total:,} outcomes are nothing that the reference knows and count as none: {named}")
+    if found.late_outcomes:
+        console.print(f"{found.late_outcomes:,} outcomes came after the horizon and count as none")
 
 
 def _panes(found: Backtest, pane: int) -> str:

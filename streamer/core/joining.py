@@ -82,7 +82,7 @@ class JoinPosition(msgspec.Struct, kw_only=True):
 class Join:
     """The join of one task. waiting: outcomes that came before their prediction.
 
-    strangers: outcomes of a table that are none of the classes, how many of each.
+    strangers: outcomes of a table that are none of the classes, how many of each; after_horizon: that came too late.
     """
 
     def __init__(self, plans: Plans, pending: Pending | None = None) -> None:
@@ -94,6 +94,7 @@ class Join:
         self.counts = Counter(dict.fromkeys(COUNTS, 0))
         self._pairing = Pairing(self.pending, self.cells, self.log, self.counts)
         self.strangers: Counter[str] = Counter()
+        self.after_horizon = 0
         self.serve(plans)
         self.begin(0)
 
@@ -322,14 +323,16 @@ class Join:
         rows = predicted_of(plan, place, said, ts=arrivals.ts[at], append=append[at], cell=cell, echo=whole)
         own = Own.of(plan, said, rows.ts)
         if whole and said.outcome is not None:  # of a stream such an event is dropped before
-            self._note_strangers(plan, said.outcome.text, own)
+            self._note_strangers(plan, said.outcome.text, own, rows.ts)
         return rows, own
 
-    def _note_strangers(self, plan: Plan, text: Sequence[str | None], own: Own) -> None:
-        """Count the outcomes of a table that are none of the classes, or no numbers."""
+    def _note_strangers(self, plan: Plan, text: Sequence[str | None], own: Own, ts: Ints) -> None:
+        """Count the outcomes of a table that are none of the classes, or no numbers; and those that came too late."""
         assert plan.outcomes is not None
         spec = plan.outcomes.spec
-        words = [text[at] for at in np.flatnonzero(own.code == NONE).tolist()]
+        beyond = own.ts > ts + plan.layout.horizon_ms
+        self.after_horizon += sum(text[at] is not None for at in np.flatnonzero(beyond).tolist())
+        words = [text[at] for at in np.flatnonzero((own.code == NONE) & ~beyond).tolist()]
         known = class_codes(spec, words) != NONE if spec.kind != "regression" else np.zeros(len(words), dtype=bool)
         said = (word for word, one in zip(words, known.tolist(), strict=True) if word is not None and not one)
         self.strangers.update(said)
