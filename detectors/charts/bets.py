@@ -1,11 +1,8 @@
 """The bets of all monitors of a model, as flat arrays: what a layout and a reference fix once, before any pane.
 
 Why: DETECTION 2 bets, per direction and sign, a fraction λ of the evidence on "the mean of phi has left its profile by
-more than the tolerance". Everything that does not depend on the pane is computed here. Tables are rounded down to
-multiples of 2**-20 and are below 2 in size, so `counts @ table` is a sum of integers times 2**-20: exact in float64,
-in any order and with any block size, while a pane holds fewer than 5e9 events (2**53 / (1.7 * 2**20)).
-Most directions are indicators (a level, missing, below …): two values, so their table is one count and two numbers,
-and only location, scale, skew and tails need a product. That is what keeps wide categories cheap.
+more than the tolerance". Everything that does not depend on the pane is computed here; what counts are worth to the
+bets is in `tables`.
 """
 
 from __future__ import annotations
@@ -19,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors.directions import SHAPE, round_down
+from detectors.charts.tables import Tables, build_tables
+from detectors.directions import SHAPE
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -122,25 +120,17 @@ class Bets:
     bet_start: Ints
     direction_start: Ints
     edges: Ints  # (2·M,): begin and end of the monitor's columns in the flat counts
-    # Products: dense directions by matmul, indicators by one count
-    dense_index: Ints  # (m, W) into the flat counts, whose last entry is a zero
-    dense_table: Floats  # (m, W, C)
-    part_columns: Ints
-    part_start: Ints  # (I,)
-    part_monitor: Ints  # (I,)
-    part_high: Floats  # (I,) phi inside the part
-    part_low: Floats  # (I,) phi outside
-    part_bets: Ints  # (b,) which part a bet is on
-    part_bets_monitor: Ints
-    part_bets_step: Floats  # table inside less table outside
-    part_bets_low: Floats
-    take_bets: Ints  # (B,) into [dense products | part bets]
-    take_directions: Ints  # (D,) into [dense products | parts]
+    tables: Tables
 
     @cached_property
     def monitor_bets(self) -> Ints:
         """How many bets each monitor has. (M,)."""
         return np.diff(self.bet_start)
+
+    @cached_property
+    def live(self) -> Ints:
+        """Monitors that have any: `reduceat` knows no empty run."""
+        return np.flatnonzero(self.monitor_bets)
 
     @cached_property
     def direction_excess(self) -> Floats:
@@ -210,14 +200,14 @@ def build_bets(
 
     A silent direction has no bets; a monitor whose directions are all silent has none at all.
     """
-    rows: list[_Bet] = []
+    rows: list[Bet] = []
     bet_start, direction_start = [0], [0]
     epsilons = [monitor.tolerance(tolerance) for monitor in learned]
     for index, monitor in enumerate(learned):
         rows += _bets_of(index, direction_start[-1], monitor, epsilons[index])
         bet_start.append(len(rows))
         direction_start.append(direction_start[-1] + len(monitor.names))
-    column = {name: np.array([getattr(row, name) for row in rows]) for name in _Bet.__dataclass_fields__}
+    column = {name: np.array([getattr(row, name) for row in rows]) for name in Bet.__dataclass_fields__}
     bet_monitor = column["monitor"].astype(np.int64)
     fraction, epsilon = column["fraction"].astype(float), column["epsilon"].astype(float)
     weight, sign = column["weight"].astype(float), column["sign"].astype(float)
@@ -249,12 +239,14 @@ def build_bets(
         bet_start=np.array(bet_start),
         direction_start=np.array(direction_start),
         edges=np.array([at for m in learned for at in (m.first, m.first + m.phi.shape[0])], dtype=np.int64),
-        **_products(learned, rows, direction_start),
+        tables=build_tables(learned, rows, direction_start),
     )
 
 
 @dataclass(frozen=True)
-class _Bet:
+class Bet:
+    """One bet: flat direction and that within its monitor, sign, λ, and what tempers it."""
+
     monitor: int
     direction: int  # flat
     local: int  # within the monitor
@@ -266,21 +258,21 @@ class _Bet:
     n_bar: float
 
 
-def _bets_of(index: int, first_direction: int, monitor: Learned, epsilon: Floats) -> list[_Bet]:
+def _bets_of(index: int, first_direction: int, monitor: Learned, epsilon: Floats) -> list[Bet]:
     """Bets of one monitor; their weights sum to 1 over the directions that may page."""
-    found: list[_Bet] = []
+    found: list[Bet] = []
     for j in np.flatnonzero(~monitor.silent):
         signs = (1.0,) if monitor.upward[j] else (1.0, -1.0)
         pairs = [(s, f) for s in signs for f in fractions_for(float(np.max(-s * monitor.phi[:, j])))]
         weight = float(monitor.weights[j]) / len(pairs)
         common = (float(epsilon[j]), max(1.0, float(monitor.temper[j])), max(1e-9, float(monitor.n_bar[j])))
         at = first_direction + int(j)
-        found += [_Bet(index, at, int(j), sign, fraction, weight, *common) for sign, fraction in pairs]
+        found += [Bet(index, at, int(j), sign, fraction, weight, *common) for sign, fraction in pairs]
     total = sum(bet.weight for bet in found)
-    return [_Bet(*(*_head(bet), bet.weight / total, bet.epsilon, bet.temper, bet.n_bar)) for bet in found]
+    return [Bet(*(*_head(bet), bet.weight / total, bet.epsilon, bet.temper, bet.n_bar)) for bet in found]
 
 
-def _head(bet: _Bet) -> tuple[int, int, int, float, float]:
+def _head(bet: Bet) -> tuple[int, int, int, float, float]:
     return bet.monitor, bet.direction, bet.local, bet.sign, bet.fraction
 
 
@@ -288,66 +280,3 @@ def _together(parts: list[Floats], *, axis: int = 0, rows: int = 0) -> Floats:
     if not parts:
         return np.zeros((rows, 0)) if axis else np.zeros(0)
     return np.asarray(np.concatenate(parts, axis=axis), dtype=float)
-
-
-def _products(learned: Sequence[Learned], rows: Sequence[_Bet], direction_start: list[int]) -> dict[str, npt.NDArray]:  # type: ignore[type-arg]
-    """Tables and indices: dense ones for directions of more than two values, one count for the others."""
-    members = [_members(monitor.phi) for monitor in learned]
-    by_monitor: list[list[_Bet]] = [[] for _ in learned]
-    for row in rows:
-        by_monitor[row.monitor].append(row)
-    dense = [i for i, parts in enumerate(members) if any(part is None for part in parts)]
-    dense_bets = {i: [bet for bet in by_monitor[i] if members[i][bet.local] is None] for i in dense}
-    dense_directions = {i: [j for j, part in enumerate(members[i]) if part is None] for i in dense}
-    width = max((learned[i].phi.shape[0] for i in dense), default=0)
-    columns = max((len(dense_bets[i]) + len(dense_directions[i]) for i in dense), default=0)
-    zero = -1  # the flat counts end with a zero
-    index = np.full((len(dense), width), zero, dtype=np.int64)
-    table = np.zeros((len(dense), width, columns))
-    place_bet: dict[tuple[int, int], int] = {}
-    place_direction: dict[int, int] = {}
-    for row_at, i in enumerate(dense):
-        phi = learned[i].phi
-        index[row_at, : phi.shape[0]] = learned[i].first + np.arange(phi.shape[0])
-        for at, bet in enumerate(dense_bets[i]):
-            table[row_at, : phi.shape[0], at] = round_down(np.log1p(bet.fraction * bet.sign * phi[:, bet.local]))
-            place_bet[id(bet), 0] = row_at * columns + at
-        for at, j in enumerate(dense_directions[i], start=len(dense_bets[i])):
-            table[row_at, : phi.shape[0], at] = phi[:, j]
-            place_direction[direction_start[i] + j] = row_at * columns + at
-    offset = len(dense) * columns
-    parts = [(i, j, part) for i, found in enumerate(members) for j, part in enumerate(found) if part is not None]
-    part_of = {direction_start[i] + j: at for at, (i, j, _) in enumerate(parts)}
-    place_direction |= {direction: offset + at for direction, at in part_of.items()}
-    part_rows = [bet for bet in rows if bet.direction in part_of]
-    high = np.array([learned[i].phi[part, j].max() for i, j, part in parts], dtype=float)
-    low = np.array([learned[i].phi[:, j].min() for i, j, _ in parts], dtype=float)
-    on = np.array([part_of[bet.direction] for bet in part_rows], dtype=np.int64)
-    slope = np.array([bet.fraction * bet.sign for bet in part_rows], dtype=float)
-    inside, outside = round_down(np.log1p(slope * high[on])), round_down(np.log1p(slope * low[on]))
-    place_bet |= {(id(bet), 0): offset + at for at, bet in enumerate(part_rows)}
-    sizes = [part.size for _, _, part in parts]
-    return {
-        "dense_index": index,
-        "dense_table": table,
-        "part_columns": np.concatenate([learned[i].first + part for i, _, part in parts] or [np.zeros(0, np.int64)]),
-        "part_start": np.cumsum([0, *sizes])[:-1].astype(np.int64),
-        "part_monitor": np.array([i for i, _, _ in parts], dtype=np.int64),
-        "part_high": high,
-        "part_low": low,
-        "part_bets": on,
-        "part_bets_monitor": np.array([bet.monitor for bet in part_rows], dtype=np.int64),
-        "part_bets_step": inside - outside,
-        "part_bets_low": outside,
-        "take_bets": np.array([place_bet[id(bet), 0] for bet in rows], dtype=np.int64),
-        "take_directions": np.array([place_direction[d] for d in range(direction_start[-1])], dtype=np.int64),
-    }
-
-
-def _members(phi: Floats) -> list[Ints | None]:
-    """Per direction, the columns of its upper value when it has just two values; None when it has more."""
-    found: list[Ints | None] = []
-    for column in phi.T:
-        values = np.unique(column)
-        found.append(np.flatnonzero(column == values[1]) if values.size == 2 else None)
-    return found

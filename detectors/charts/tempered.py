@@ -8,8 +8,8 @@ Why `a` is not 1: with "nothing changed" L falls by about nλε a pane, so R res
 few rows make κ/n large, that is past A: a chart that hears nothing would alarm every A panes, as the bound allows.
 `a = min(1, A·nλε/(10·κ))` keeps its rest below a tenth of A; it is 1 wherever a pane says anything.
 
-Why float64 is exact enough to replay: L is a sum of integers times 2**-20 (see `bets`), the same in any order; all that
-follows is elementwise, in an order that the layout fixes, so the same panes give the same bits.
+Why float64 is exact enough to replay: L is a sum of integers times 2**-20 (see `tables`), the same in any order; all
+that follows is elementwise, in an order that the layout fixes, so the same panes give the same bits.
 Beside R every bet keeps its CUSUM twin `G <- max(0, G + L/κ)`, where the change began: see `evidence`.
 
 Shin, Ramdas, Rinaldo 2023, "E-detectors"; Page 1954 for the twin.
@@ -36,6 +36,8 @@ ONSET_DEPTH = 4.6
 #: Grid on which the earliest such start is remembered; `PASSAGES` cells of it cover the depth.
 ONSET_GRID = 2.3
 PASSAGES = 3
+#: The bits of the number after `ONSET_DEPTH`, read as an integer.
+_PAST_DEPTH = np.float64(ONSET_DEPTH).view(np.int64) + 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,20 +103,8 @@ def products(bets: Bets, flat: Ints) -> tuple[Ints, Floats, Floats]:
     if not bets.edges.size:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
     counts = flat.astype(np.float64)
-    n = np.add.reduceat(counts, bets.edges)[::2]
-    dense, _, columns = bets.dense_table.shape
-    found = np.empty(dense * columns + bets.part_bets.size)
-    products = found[: dense * columns]
-    np.matmul(counts.take(bets.dense_index)[:, None, :], bets.dense_table, out=products.reshape(dense, 1, columns))
-    if not bets.part_start.size:
-        return n.astype(np.int64), found.take(bets.take_bets), found.take(bets.take_directions)
-    inside = np.add.reduceat(counts.take(bets.part_columns), bets.part_start)
-    outside = n.take(bets.part_monitor) - inside
-    tables = found[dense * columns :]
-    np.multiply(inside.take(bets.part_bets), bets.part_bets_step, out=tables)
-    tables += n.take(bets.part_bets_monitor) * bets.part_bets_low
-    sums = np.concatenate((products, inside * bets.part_high + outside * bets.part_low))
-    return n.astype(np.int64), found.take(bets.take_bets), sums.take(bets.take_directions)
+    n = np.add.reduceat(counts, bets.edges)[::2].astype(np.int64)
+    return n, *bets.tables.worth(counts, n)
 
 
 def temper(bets: Bets, n: Floats) -> Floats:
@@ -187,10 +177,8 @@ def steps(bets: Bets, *, flat: Ints, mu: Floats, doubt: Floats | None = None) ->
 def evidence_of(bets: Bets, r: Floats) -> Floats:
     """Σ w·R of each monitor (M,), in panes."""
     found = np.zeros(bets.monitors)
-    # `reduceat` knows no empty run: those who may not page have none.
-    live = np.flatnonzero(bets.monitor_bets)
-    if live.size:
-        found[live] = np.add.reduceat(bets.weight * r, bets.bet_start[live])
+    if bets.live.size:
+        found[bets.live] = np.add.reduceat(bets.weight * r, bets.bet_start[bets.live])
     return found
 
 
@@ -218,14 +206,17 @@ def _clumped(n: Floats, n_bar: Floats, excess: Floats) -> Floats:
 def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Floats, pane: int) -> Charts:
     """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes.
 
-    In place of `where`: a mask of all bits or none, and maxima, as pane numbers only grow. This is half of what a pane
-    costs, and `np.where` alone would be as much again.
+    In place of `where`: masks of all bits or none, got by shifting a sign through, and maxima, as pane numbers only
+    grow. This is half of what a pane costs, and `np.where` alone would be as much again. moved, events: changed.
     """
     path = charts.twin + step
-    keeps = (path > 0.0).astype(np.int64)
-    np.negative(keeps, out=keeps)
+    twin = np.maximum(path, 0.0)
+    bits = twin.view(np.int64)  # of numbers that are not negative: ordered as the numbers are
+    keeps = np.negative(bits)
+    keeps >>= 63
     keeps_int = keeps.astype(np.int32)
-    twin = _masked(path, keeps)
+    _mask(moved, keeps)
+    _mask(events, keeps)
     # The path's minimum falls by what the twin would fall below 0; remember when it passed each cell of the grid.
     np.subtract(twin, path, out=path)
     depth = path.astype(np.float32)
@@ -237,10 +228,15 @@ def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Fl
     depth -= cells
     now, later = np.int32(pane), np.int32(pane + 1)
     # fresh: now where the twin was at 0, else 0.
-    fresh = np.multiply(charts.since == 0, now, dtype=np.int32)
+    fresh = charts.since - np.int32(1)
+    fresh >>= 31
+    fresh &= now
     since = fresh | charts.since
     since &= keeps_int
-    latest = np.multiply(twin <= ONSET_DEPTH, later, dtype=np.int32)
+    near = np.subtract(bits, _PAST_DEPTH, out=keeps)  # negative where twin <= ONSET_DEPTH
+    near >>= 63
+    latest = near.astype(np.int32)
+    latest &= later
     np.maximum(latest, fresh, out=latest)
     np.maximum(latest, charts.latest, out=latest)
     latest &= keeps_int
@@ -248,8 +244,8 @@ def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Fl
         r=r,
         twin=twin,
         since=since,
-        moved=_masked(moved, keeps),
-        events=_masked(events, keeps),
+        moved=moved,
+        events=events,
         latest=latest,
         passages=_passages(charts.passages, passed, later),
         depth=depth,
@@ -259,19 +255,21 @@ def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Fl
 def _passages(passages: Int32s, passed: Int32s, later: np.int32) -> Int32s:
     """(PASSAGES, B) after the path went down by `passed` (B,) cells: one further back, and `later` for each cell."""
     found = np.empty_like(passages)
-    moves = np.right_shift(-passed, 31)  # all bits where a cell was passed
+    moves = np.negative(passed)
+    moves >>= 31  # all bits where a cell was passed
     np.bitwise_and(passages[:-1], moves, out=found[1:])
     np.bitwise_and(moves, later, out=found[0])
     np.maximum(found, passages, out=found)
     # Several cells in one pane.
     for i in range(1, PASSAGES):
         np.subtract(np.int32(i), passed, out=moves)
-        np.right_shift(moves, 31, out=moves)
-        np.bitwise_and(moves, later, out=moves)
+        moves >>= 31
+        moves &= later
         np.maximum(found[i], moves, out=found[i])
     return found
 
 
-def _masked(values: Floats, keeps: Ints) -> Floats:
+def _mask(values: Floats, keeps: Ints) -> None:
     """Values where all bits are kept, else 0 (never a negative one)."""
-    return np.bitwise_and(values.view(np.int64), keeps).view(np.float64)
+    bits = values.view(np.int64)
+    bits &= keeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from panes_of_counts import T0, layout, quiet, reference
 
 from detectors.charts import tempered
-from detectors.charts.bets import Bets, Learned
+from detectors.charts.bets import Bets, Learned, build_bets
 from detectors.scopes import Scope, build_scope
 
 
@@ -76,19 +77,50 @@ def test_no_event_costs_a_bet_more_than_four_fifths(scope: Scope) -> None:
     assert min(worst) >= -0.8 - 1e-12
 
 
+def plain(bets: Bets, learned: Sequence[Learned], flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`c·table` and S, monitor by monitor and bet by bet."""
+    sums, tables = [], np.zeros(bets.size)
+    for m, one in enumerate(learned):
+        own = flat[one.first : one.first + one.phi.shape[0]]
+        sums.append(own @ one.phi)
+        for b in range(int(bets.bet_start[m]), int(bets.bet_start[m + 1])):
+            phi = one.phi[:, bets.bet_direction[b] - bets.direction_start[m]]
+            tables[b] = own @ (np.floor(np.log1p(bets.slope[b] * phi) * 2**20) / 2**20)
+    return tables, np.concatenate(sums)
+
+
 def test_products_are_exactly_those_of_the_plain_matrices(scope: Scope) -> None:
     """Dense tables and one-count parts together equal `counts @ phi` and `counts @ table`, to the bit."""
-    pane = quiet(scope.reference, 1, n=777)[0]
-    n, tables, sums = tempered.products(scope.bets, np.append(pane.ravel(), 0))
-    plain_sums, plain_tables = [], np.zeros(scope.bets.size)
-    for m, learned in enumerate(scope.monitors.learned):
-        own = pane.ravel()[learned.first : learned.first + learned.phi.shape[0]]
-        plain_sums.append(own @ learned.phi)
-        for b in range(int(scope.bets.bet_start[m]), int(scope.bets.bet_start[m + 1])):
-            phi = learned.phi[:, scope.bets.bet_direction[b] - scope.bets.direction_start[m]]
-            plain_tables[b] = own @ (np.floor(np.log1p(scope.bets.slope[b] * phi) * 2**20) / 2**20)
+    flat = np.append(quiet(scope.reference, 1, n=777)[0].ravel(), 0)
+    n, tables, sums = tempered.products(scope.bets, flat)
+    plain_tables, plain_sums = plain(scope.bets, scope.monitors.learned, flat)
     assert n.tolist() == [777] * scope.bets.monitors
-    np.testing.assert_array_equal(sums, np.concatenate(plain_sums))
+    np.testing.assert_array_equal(sums, plain_sums)
+    np.testing.assert_array_equal(tables, plain_tables)
+
+
+@pytest.mark.parametrize("pattern", ["xxxxxxxxxxxxxxxxxxxx", "xcxxxxxxyxxxxxcxxxxxxxyxx", "cyx"])
+def test_monitors_that_share_a_table_have_the_bits_of_tables_of_their_own(scope: Scope, pattern: str) -> None:
+    """x: a number; c: a category; y: the number, but of other shares. In a row, and among the others."""
+    of = scope.monitors.learned
+    number = next(one for one in of if "location" in one.names)
+    kinds = {
+        "x": number,
+        "c": next(one for one in of if "location" not in one.names),
+        "y": replace(number, phi=number.phi - 2.0**-20 * (np.abs(number.phi) > 2.0**-19)),
+    }
+    learned, first = [], 0
+    for kind in pattern:
+        learned.append(replace(kinds[kind], first=first))
+        first += kinds[kind].phi.shape[0]
+    prior = np.full(len(learned), 1.0 / len(learned))
+    bets = build_bets(learned, tolerance=0.1, strict=False, budget=8640.0, prior=prior, struck=1)
+    wanted = [pattern.count("x")] if len(pattern) > 3 else []
+    assert [group.columns.shape[0] for group in bets.tables.shared] == wanted
+    flat = np.append(np.random.default_rng(0).poisson(3.0, first), 0)
+    _, tables, sums = tempered.products(bets, flat)
+    plain_tables, plain_sums = plain(bets, learned, flat)
+    np.testing.assert_array_equal(sums, plain_sums)
     np.testing.assert_array_equal(tables, plain_tables)
 
 
