@@ -65,18 +65,25 @@ def left_over(loaded: Loaded, control: Control) -> list[str]:
 
 
 async def applied(
-    loaded: Loaded, settings: KafkaSettings, *, since: int | None = None, dry_run: bool = False, timed: bool = True
+    loaded: Loaded,
+    settings: KafkaSettings,
+    *,
+    since: int | None = None,
+    dry_run: bool = False,
+    timed: bool = True,
+    control: Control | None = None,
 ) -> list[Change | Remapping]:
     """Publish what differs from `control`, and return it.
 
     timed: with the times from which it would hold, for which the last hour of `profiles` is read; a worker that only
     asks whether anything differs does without, and starts as fast on a busy application as on a new one.
+    control: what is in force, where it has just been read.
     """
     refuse_batches(loaded)
     references = load_references(loaded)
     wanted = targets(loaded, references)
     there = await partition_counts(settings)
-    control = await control_of_topic(settings)
+    control = await control_of_topic(settings) if control is None else control
     cluster = control.cluster
     sources, profiles = refuse_misfits(
         settings,

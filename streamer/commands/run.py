@@ -83,7 +83,7 @@ async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
     """Apply the file where nothing is in force; refuse one that differs from what is."""
     await await_broker(settings)
     there = await control_of_topic(settings)
-    changes = await applied(loaded, settings, dry_run=bool(there.models), timed=not there.models)
+    changes = await applied(loaded, settings, control=there, dry_run=bool(there.models), timed=not there.models)
     if there.models and changes:
         listed = "\n".join(f"  {in_words(change)}" for change in changes)
         raise ConfigurationError(

@@ -33,7 +33,8 @@ class ControlFeed(Service):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         """Read to the end."""
-        self._reader = self._settings.consumer(role="control", auto_offset_reset="earliest")
+        # Each topic that it hears of for the first time costs one of these waits.
+        self._reader = self._settings.consumer(role="control", auto_offset_reset="earliest", retry_backoff_ms=10)
         await start_client(self._settings, self._reader)
         self.control = await _read_to_end(self._settings, self._reader)
         log.info("control: %d models, offset %d", len(self.control.models), self.control.offset)

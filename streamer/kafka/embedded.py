@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from types import TracebackType
-
-from confluent_kafka import Producer
+from typing import TYPE_CHECKING
 
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.topics import topic_specs
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
 
 #: Partitions of every topic of the mock cluster.
 MOCK_PARTITIONS = 4
@@ -35,6 +37,9 @@ class EmbeddedBroker:
         self._cluster: Producer | None = None
 
     async def __aenter__(self) -> EmbeddedBroker:
+        # Late: a worker with a broker of its own need not wait for librdkafka.
+        from confluent_kafka import Producer
+
         # The address is not used: the client makes its own cluster and lives in it. It says nothing on stderr.
         self._cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})
         found = await asyncio.to_thread(self._cluster.list_topics, timeout=_ANSWER_S)

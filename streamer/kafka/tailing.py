@@ -5,7 +5,7 @@ Nothing here takes part in a worker's groups or transactions; readers see commit
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -24,8 +24,7 @@ _POLL_MS = 500
 
 async def history(settings: KafkaSettings, *logical: str, since: Since = "earliest") -> list[Record]:
     """Records of topics from `since` to their end as it is now, in the order of their times."""
-    async with _opened(settings, logical) as consumer:
-        await _seek(consumer, since)
+    async with _opened(settings, logical, since) as consumer:
         return await _to_end(consumer)
 
 
@@ -36,9 +35,8 @@ async def retained(
     place = aiokafka.TopicPartition(settings.topic(logical), partition)
     if place not in await _places(settings, [logical]):
         raise ConfigurationError(f"{place.topic} has no partition {partition}")
-    async with _started(settings, settings.consumer(role="tail")) as consumer:
-        consumer.assign([place])
-        await _seek(consumer, since)
+    async with _started(settings, _reader(settings)) as consumer:
+        _begin(consumer, await _starts(consumer, [place], since))
         end = (await consumer.end_offsets([place]))[place]
         while await consumer.position(place) < end:
             if records := await _poll(consumer):
@@ -47,8 +45,7 @@ async def retained(
 
 async def follow(settings: KafkaSettings, *logical: str, since: Since = "latest") -> AsyncGenerator[Record, None]:
     """Records of topics from `since` on, those that are there in the order of their times, then as they come."""
-    async with _opened(settings, logical) as consumer:
-        await _seek(consumer, since)
+    async with _opened(settings, logical, since) as consumer:
         for record in await _to_end(consumer):
             yield record
         while True:
@@ -68,10 +65,9 @@ async def follow_as(
     async with _started(settings, settings.consumer(role=group, group_id=group, auto_offset_reset="none")) as consumer:
         consumer.assign(places)
         done = {place: await consumer.committed(place) for place in places}
-        await _seek(consumer, since, only=[place for place in places if done[place] is None])
-        for place, offset in done.items():
-            if offset is not None:
-                consumer.seek(place, offset)
+        fresh = await _starts(consumer, [place for place in places if done[place] is None], since)
+        for place in places:
+            consumer.seek(place, fresh[place] if place in fresh else done[place])
         # The place to begin is kept at once: nothing that comes while we are away is missed.
         await consumer.commit({place: await consumer.position(place) for place in places})
         while True:
@@ -100,11 +96,18 @@ async def publish(settings: KafkaSettings, outputs: Sequence[Output]) -> None:
         await producer.stop()
 
 
+def _reader(settings: KafkaSettings) -> aiokafka.AIOKafkaConsumer:
+    # Each topic that it hears of for the first time costs one of these waits.
+    return settings.consumer(role="tail", retry_backoff_ms=10)
+
+
 @asynccontextmanager
-async def _opened(settings: KafkaSettings, logical: Sequence[str]) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+async def _opened(
+    settings: KafkaSettings, logical: Sequence[str], since: Since
+) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     places = await _places(settings, logical)
-    async with _started(settings, settings.consumer(role="tail")) as consumer:
-        consumer.assign(places)
+    async with _started(settings, _reader(settings)) as consumer:
+        _begin(consumer, await _starts(consumer, places, since))
         yield consumer
 
 
@@ -130,22 +133,27 @@ async def _places(settings: KafkaSettings, logical: Sequence[str]) -> list[aioka
     return [aiokafka.TopicPartition(name, number) for name in names for number in range(there[name])]
 
 
-async def _seek(
-    consumer: aiokafka.AIOKafkaConsumer, since: Since, *, only: Sequence[aiokafka.TopicPartition] | None = None
-) -> None:
-    places = sorted(consumer.assignment()) if only is None else list(only)
+async def _starts(
+    consumer: aiokafka.AIOKafkaConsumer, places: Sequence[aiokafka.TopicPartition], since: Since
+) -> dict[aiokafka.TopicPartition, int]:
+    """Where to read from, by partition."""
     if not places:
-        return
-    ends = await consumer.end_offsets(places)
+        return {}
+    if since == "earliest":
+        begins: dict[aiokafka.TopicPartition, int] = await consumer.beginning_offsets(list(places))
+        return begins
+    ends: dict[aiokafka.TopicPartition, int] = await consumer.end_offsets(list(places))
     if since == "latest":
-        starts = ends
-    elif since == "earliest":
-        starts = await consumer.beginning_offsets(places)
-    else:
-        found = await consumer.offsets_for_times(dict.fromkeys(places, since))
-        starts = {place: at.offset if at is not None else ends[place] for place, at in found.items()}
-    for place in places:
-        consumer.seek(place, starts[place])
+        return ends
+    found = await consumer.offsets_for_times(dict.fromkeys(places, since))
+    return {place: at.offset if at is not None else ends[place] for place, at in found.items()}
+
+
+def _begin(consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[aiokafka.TopicPartition, int]) -> None:
+    """Read from there. At once after `assign`: a fetch from elsewhere would be waited for, half a second."""
+    consumer.assign(list(starts))
+    for place, offset in starts.items():
+        consumer.seek(place, offset)
 
 
 async def _to_end(consumer: aiokafka.AIOKafkaConsumer) -> list[Record]:

@@ -7,6 +7,7 @@ Why these settings (DESIGN 3): changelogs are compacted only, in small segments,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from streamer.kafka.settings import KafkaSettings
 log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+#: How long the making of topics waits until it can see them.
+_SEEN_S = 2.0
 
 _COMPACTED = {
     "cleanup.policy": "compact",
@@ -132,7 +135,18 @@ async def create_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list
                 made.append(name)
             elif error is not TopicAlreadyExistsError:
                 raise ConfigurationError(f"topic {name} cannot be made: {error.__name__} {said[0] if said else ''}")
+        await _until_seen(admin, set(made))
         return made
+
+
+async def _until_seen(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Until a broker tells of topics that were just made: whoever asks next finds them. Not for long: who may only
+    make topics never sees them.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SEEN_S):
+            while not names <= {entry["topic"] for entry in await admin.describe_topics()}:
+                await asyncio.sleep(0.02)
 
 
 async def check_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[Finding]:

@@ -36,6 +36,8 @@ PANE_MS = 60_000
 #: Event time runs this much faster than the clock.
 PACE = 30
 SESSION_MS = 6_000
+#: A worker that has lived for so long is started again at once.
+SETTLED_S = 5.0
 
 CONFIGURATION = """\
 kafka:
@@ -91,6 +93,7 @@ class Storm:
         self.ahead: set[int] = set()
         self.held_back: set[int] = set()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._spawned: dict[int, float] = {}
         self._ports = {slot: free_port() for slot in range(slots + 1)}
         self._over, self._fed = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -146,11 +149,14 @@ class Storm:
 
     def spawn(self, slot: int) -> None:
         """Start a worker in a slot."""
-        environment = dict(os.environ)
+        # As pip leaves an installation: compiled. A start that compiles everything takes twice as long.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.folder / "compiled")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if slot in self.ahead:
             there = [str(self.folder / "clock"), *filter(None, [environment.get("PYTHONPATH")])]
             environment["PYTHONPATH"] = os.pathsep.join(there)
         command = [*tripline(), "run", "-c", str(self.file(slot)), "--slot", str(slot)]
+        self._spawned[slot] = time.monotonic()
         with (self.folder / f"worker-{slot}.log").open("ab") as out:
             self._children[slot] = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
@@ -201,6 +207,7 @@ class Storm:
             self.last_words.append(f"slot {slot} ended with {code}:\n{words}")
 
     def _supervise(self) -> None:
+        """Start what has ended again: at once, but for one that does not even live for a while."""
         backoff: dict[int, float] = {}
         while not self._over.wait(0.05):
             with self._lock:
@@ -208,8 +215,9 @@ class Storm:
                     if child.poll() is None or slot in self.held_back:
                         continue
                     self._note(slot, child.returncode)
-                    wait = backoff.get(slot, 0.0)
-                    backoff[slot] = 0.0 if wait > 1.0 else wait + 0.2
+                    lived = time.monotonic() - self._spawned[slot]
+                    wait = 0.0 if lived > SETTLED_S else min(backoff.get(slot, 0.0) + 0.2, 1.0)
+                    backoff[slot] = wait
                     time.sleep(wait)
                     self.spawn(slot)
 
