@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from streamer.core.control import Control
+from streamer.kafka.reading import ends_of, read_between, start_client
 from streamer.kafka.refusals import explained
-from streamer.kafka.restore import ends_of, read_between, start_client
 from streamer.kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)

@@ -26,10 +26,11 @@ from aiokafka.errors import (
 )
 from mode import Service
 
-from schemas.errors import ConfigurationError
+from schemas.errors import BrokerUnavailable, ConfigurationError
 from streamer.core.control import Control
+from streamer.kafka.reading import start_client
 from streamer.kafka.refusals import explained
-from streamer.kafka.restore import Gap, restore_tasks, start_client
+from streamer.kafka.restore import Gap, restore_tasks
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Sensor, Stage
 from streamer.kafka.tasks import Status, Task, Work
@@ -43,6 +44,8 @@ _PAUSE_S = 0.025
 #: A fetch answer older than this says nothing about the end of the log now.
 _FRESH_MS = 2_000
 _LAG_TOOLS_S = 5.0
+#: How often it is looked whether what was committed shows.
+_SHOWN_S = 5.0
 
 
 class Delivery(Service):  # type: ignore[misc]
@@ -225,6 +228,30 @@ class Delivery(Service):  # type: ignore[misc]
                     await self._consumer.commit(offsets)
                 except (KafkaError, ValueError) as error:  # a partition that has just been taken away
                     log.debug("%s: %s", self.stage.name, error)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _see_what_shows(self) -> None:
+        """End the worker when something that it committed stays hidden: the marker is lost, a restart mends it.
+
+        The next transaction there would show it too. But where an incident or a trigger waits, that may be next week.
+        """
+        while not self.should_stop and not self._settings.embedded:
+            await self.sleep(_SHOWN_S)
+            unseen = [(ledger, at) for ledger in self._ledgers.values() for at in ledger.unseen]
+            if not unseen or not self.settled:
+                continue
+            try:
+                ends = await self._consumer.end_offsets([at for _, at in unseen])
+            except (KafkaError, ValueError) as error:  # away for now, or for good: others notice
+                log.debug("%s: %s", self.stage.name, error)
+                continue
+            patience = self._settings.broker_timeout_s
+            for ledger in dict.fromkeys(ledger for ledger, _ in unseen):
+                for at, since in ledger.hidden(ends).items():
+                    if at in ends and time.monotonic() > since + patience:
+                        place = f"{at.topic}/{at.partition}"
+                        hidden = f"task {ledger.name}: what was committed to {place} is hidden for {patience:g} s"
+                        self._failed(BrokerUnavailable(f"{hidden}: its marker is lost; a restart writes it again"))
 
     async def _fetch(self) -> bool:
         """Get what there is for the tasks that want it; True when it was little."""

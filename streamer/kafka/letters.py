@@ -22,7 +22,7 @@ from schemas.envelopes import wrap
 from schemas.errors import BrokerUnavailable
 from schemas.events import DeadLetter
 from streamer.core.records import Output, Record
-from streamer.kafka.restore import ends_of, open_reader, read_between
+from streamer.kafka.reading import ends_of, open_reader, read_between
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.tailing import Since, retained
 from streamer.kafka.topics import partition_counts

@@ -1,4 +1,4 @@
-"""How a task comes back: fence, barrier, changelog, replay, position. In that order, for all tasks assigned at once.
+"""How a task comes back: fence, barrier, mend, changelog, replay, position; in that order, all tasks assigned at once.
 
 Why all at once: a hanging transaction of one task may hide the end of `profiles` from another; `start` of every
 producer ends them all before anyone waits. Nothing here runs inside a rebalance callback (no heartbeats there).
@@ -7,23 +7,23 @@ producer ends them all before anyone waits. Nothing here runs inside a rebalance
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from schemas.alerts import AuditRecord, Reason
 from schemas.envelopes import wrap
-from schemas.errors import AccessDenied, BrokerUnavailable, PositionLost
+from schemas.errors import PositionLost
 from streamer.core.control import Control
-from streamer.core.records import Output, Record
-from streamer.kafka.refusals import Overheard, explained
+from streamer.core.records import Output
+from streamer.kafka.mending import lacking, read_tails
+from streamer.kafka.reading import ends_of, open_reader, read_between
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.transactions import Ledger
@@ -37,10 +37,6 @@ class Restored(NamedTuple):
     partition: int
     state: Any
     notes: list[Output]
-
-
-#: A piece of a log that is handed to `replay` at once.
-_PIECE = 1_000
 
 
 async def restore_tasks(
@@ -59,7 +55,10 @@ async def restore_tasks(
     async with open_reader(settings, f"{stage.name}-restore") as reader:
         session = _Session(settings, stage, control, reader)
         if not settings.embedded:
-            await session.pass_barriers(ledgers, profiles=profiles)
+            passed = await session.pass_barriers(ledgers, profiles=profiles)
+            while await session.mend(ledgers, passed, profiles=profiles):
+                # What was written again must show, all of it, before anybody relies on it.
+                passed = await session.pass_barriers(ledgers, profiles=profiles)
         kept = await session.read_changelogs(list(ledgers))
         for partition in ledgers:
             yield await session.restored(partition, kept.pop(partition), profiles=profiles)
@@ -70,43 +69,6 @@ def outputs_of(settings: KafkaSettings, stage: Stage, partition: int, *, profile
     own = [TopicPartition(settings.topic(name), partition) for name in stage.writes]
     spread = [TopicPartition(settings.topic(name), q) for name in stage.spreads for q in range(profiles)]
     return [TopicPartition(settings.changelog(stage.name), partition), *own, *spread]
-
-
-async def read_between(
-    reader: aiokafka.AIOKafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]], *, stall_s: float = 60.0
-) -> AsyncIterator[tuple[TopicPartition, list[Record]]]:
-    """Records of each partition from its first bound up to before its second, in pieces; returns at the end of all.
-
-    The consumer must have no group. Offsets may have holes, so the end is where the consumer's position says.
-    `BrokerUnavailable` when nothing moves for `stall_s`.
-    """
-    left = {at: end for at, (begin, end) in bounds.items() if begin < end}
-    if not left:
-        return
-    reader.assign(list(left))
-    for at in left:
-        reader.seek(at, bounds[at][0])
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + stall_s
-    while left:
-        got = await reader.getmany(timeout_ms=20, max_records=_PIECE)
-        for at, records in got.items():
-            if at in left:
-                yield at, [record for record in records if record.offset < left[at]]
-        passed = [at for at, end in left.items() if await reader.position(at) >= end]
-        for at in passed:
-            del left[at]
-            reader.pause(at)
-        if got or passed:
-            deadline = clock() + stall_s
-        elif clock() > deadline:
-            raise BrokerUnavailable(f"reading {', '.join(map(str, left))}: nothing for {stall_s:g} s")
-
-
-async def ends_of(reader: aiokafka.AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    """Where a read_committed consumer could read to now (last stable offset)."""
-    ends: dict[TopicPartition, int] = await reader.end_offsets(list(partitions)) if partitions else {}
-    return ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +119,8 @@ class _Session:
     control: Control
     reader: aiokafka.AIOKafkaConsumer
 
-    async def pass_barriers(self, ledgers: Mapping[int, Ledger], *, profiles: int) -> None:
+    async def pass_barriers(self, ledgers: Mapping[int, Ledger], *, profiles: int) -> dict[TopicPartition, int]:
+        """Ends of the tasks' output partitions before which nothing is open any more."""
         passed = await asyncio.gather(
             *(
                 ledger.abort_everywhere(outputs_of(self.settings, self.stage, partition, profiles=profiles))
@@ -168,7 +131,7 @@ class _Session:
         for offsets in passed:
             for at, offset in offsets.items():
                 behind[at] = max(offset, behind.get(at, -1))
-        wait = 0.005
+        barriers, wait = dict(behind), 0.005
         async with asyncio.timeout(self.settings.broker_timeout_s):
             while behind:
                 ends = await ends_of(self.reader, list(behind))
@@ -176,6 +139,30 @@ class _Session:
                 if behind:
                     await asyncio.sleep(wait)
                     wait = min(wait * 1.5, 0.1)
+        return barriers
+
+    async def mend(self, ledgers: Mapping[int, Ledger], ends: Mapping[TopicPartition, int], *, profiles: int) -> bool:
+        """Write again what was committed and does not show before `ends`; False when there is nothing of the kind."""
+        logs = {one: outputs_of(self.settings, self.stage, one, profiles=profiles) for one in ledgers}
+        writers: dict[TopicPartition, list[str]] = defaultdict(list)
+        for partition, places in logs.items():
+            for at in places:
+                writers[at].append(ledgers[partition].task)
+        stall_s = self.settings.broker_timeout_s
+        async with open_reader(self.settings, f"{self.stage.name}-mend", committed=False) as raw:
+            tails = await read_tails(raw, self.reader, ends, writers, stall_s=stall_s)
+        mended = False
+        for partition, ledger in ledgers.items():
+            records = lacking([tails[at] for at in logs[partition] if at in tails], ledger.task)
+            if records:
+                mended = True
+                where = ", ".join(sorted({f"{one.topic}/{one.partition}" for one in records}))
+                log.warning(
+                    "%s/%d: a crash of the broker hid %d committed records in %s: written again",
+                    self.stage.name, partition, len(records), where,
+                )  # fmt: skip
+                await ledger.write_again(records)
+        return mended
 
     async def read_changelogs(self, partitions: Sequence[int]) -> dict[int, dict[bytes, bytes]]:
         """Latest value of each key, in the order of the last writes."""
@@ -270,51 +257,3 @@ class _Session:
     async def log_of(self, at: TopicPartition) -> tuple[int, int]:
         """Start and stable end of a log."""
         return (await self.reader.beginning_offsets([at]))[at], (await ends_of(self.reader, [at]))[at]
-
-
-@contextlib.asynccontextmanager
-async def open_reader(
-    settings: KafkaSettings, role: str, *, committed: bool = True
-) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """A consumer without a group, for the length of a `with` block."""
-    reader = settings.consumer(
-        role=role,
-        committed=committed,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=100,
-        # Each topic that it hears of for the first time costs one of these.
-        retry_backoff_ms=10,
-    )
-    try:
-        await start_client(settings, reader)
-        yield reader
-    except KafkaError as error:
-        raise explained(role, error, settings) from error
-    except TimeoutError as error:
-        raise BrokerUnavailable(f"{role}: Kafka at {settings.bootstrap_servers} does not get on") from error
-    finally:
-        with contextlib.suppress(asyncio.TimeoutError, KafkaError):
-            await asyncio.wait_for(reader.stop(), 2.0)
-
-
-async def start_client(settings: KafkaSettings, client: aiokafka.AIOKafkaConsumer) -> None:
-    """Start a client, again and again while the broker is away; `BrokerUnavailable` after `broker_timeout_s`."""
-    wait, said = 0.1, False
-    try:
-        async with asyncio.timeout(settings.broker_timeout_s):
-            while True:
-                try:
-                    with Overheard() as overheard:
-                        await client.start()
-                    return
-                except (KafkaError, OSError) as error:
-                    if isinstance(refused := overheard.error(settings, error), AccessDenied):
-                        raise refused from error
-                    if not said:
-                        log.warning("%s; trying for %g s", refused, settings.broker_timeout_s)
-                        said = True
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, 2.0)
-    except TimeoutError as error:
-        silent = f"no answer for {settings.broker_timeout_s:g} s"
-        raise BrokerUnavailable(f"Kafka at {settings.bootstrap_servers}: {silent}") from error

@@ -2,8 +2,9 @@
 
 What is modelled: offsets with holes, LogAppendTime, transactions with a coordinator (epochs fence, `EndTxn` answers
 before the markers are written, an owner's start aborts what it finds), the last stable offset, read_committed readers,
-and two faults of real brokers: markers that are late, and markers that a crash loses (DESIGN 2, trap 1: a hanging
-transaction, which the next commit of the same producer makes visible). What is not: groups, retention, replication.
+and two faults of real brokers: markers that are late, and markers that a crash loses, all of a transaction or some
+(DESIGN 2, trap 1: a hanging transaction, which the next marker of the same producer ends in its own way). What is not:
+groups, retention, replication.
 The same law tests run against this and against a real broker (tests/integration/test_log_laws.py).
 
 Every call of a client first asks its `turn`, where a scheduler decides who goes on; without one nothing waits.
@@ -97,16 +98,13 @@ class Partition:
 
 @dataclass(eq=False)
 class _Transaction:
-    """What the coordinator knows of one transactional id. pending: partitions whose marker is not written yet, of
-    `decided` in all.
-    """
+    """What the coordinator knows of one transactional id. pending: partitions whose marker is not written yet."""
 
     producer: int
     epoch: int = -1
     partitions: set[TopicPartition] = field(default_factory=set)
     ending: Ending | None = None
     pending: list[TopicPartition] = field(default_factory=list)
-    decided: int = 0
 
 
 class SimulatedLog:
@@ -178,33 +176,38 @@ class SimulatedLog:
         """Decide the transaction. Its markers follow, one by one (`write_marker`)."""
         self._end(self._checked(name, epoch), ending)
 
-    def write_marker(self, name: str) -> bool:
-        """Write the next marker of a decided transaction; False when there is none."""
+    def write_marker(self, name: str, at: TopicPartition | None = None) -> bool:
+        """Write a marker of a decided transaction, any or that of a partition; False when there is none."""
         transaction = self._transactions[name]
         if not transaction.pending:
             return False
         assert transaction.ending is not None
-        self.partitions[transaction.pending.pop()].mark(transaction.producer, transaction.ending)
+        chosen = transaction.pending[-1] if at is None else at
+        transaction.pending.remove(chosen)
+        self.partitions[chosen].mark(transaction.producer, transaction.ending)
         if not transaction.pending:
             transaction.ending = None
         return True
 
-    def lose_markers(self, name: str, *, partly: bool = False) -> bool:
-        """Lose the markers of a decided transaction for good, as a crash may, while none of them is written.
+    def pending(self, name: str) -> list[TopicPartition]:
+        """Partitions that wait for a marker of this id."""
+        return list(self._transactions[name].pending)
 
-        The coordinator believes it to be over; its partitions have a hanging transaction. partly: lose one of them
-        only, which no broker was ever seen to do. False when there is nothing that could be lost.
+    def lose_markers(self, name: str, partitions: Sequence[TopicPartition]) -> None:
+        """Lose the markers that these partitions wait for, for good, as a crash may.
+
+        The coordinator believes them written; the partitions have a hanging transaction.
         """
         transaction = self._transactions[name]
-        if len(transaction.pending) < transaction.decided or not transaction.pending:
-            return False
-        if partly:
-            transaction.pending.pop(0)
-        else:
-            transaction.pending = []
+        transaction.pending = [at for at in transaction.pending if at not in partitions]
         if not transaction.pending:
             transaction.ending = None
-        return True
+
+    def hangs(self, name: str) -> bool:
+        """True when records of this id stay open for a marker that nobody is going to write."""
+        transaction = self._transactions[name]
+        over = not transaction.pending and not transaction.partitions
+        return over and any(transaction.producer in partition.open for partition in self.partitions.values())
 
     def _checked(self, name: str, epoch: int) -> _Transaction:
         transaction = self._transactions[name]
@@ -214,7 +217,6 @@ class SimulatedLog:
 
     def _end(self, transaction: _Transaction, ending: Ending) -> None:
         transaction.pending = sorted(transaction.partitions)
-        transaction.decided = len(transaction.pending)
         transaction.partitions = set()
         transaction.ending = ending if transaction.pending else None
 

@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from schemas.errors import TriplineError
 from streamer.core.control import Control
 from streamer.examining import TaskSeen, TopicSeen
-from streamer.kafka.restore import open_reader, read_between
+from streamer.kafka.reading import open_reader, read_between
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.topics import Admin, configs_of

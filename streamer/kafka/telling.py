@@ -23,8 +23,8 @@ from schemas.envelopes import unwrap
 from schemas.errors import FormatError
 from streamer.core.notifying import Notifier, Post
 from streamer.core.records import Record
+from streamer.kafka.reading import start_client
 from streamer.kafka.refusals import explained
-from streamer.kafka.restore import start_client
 from streamer.kafka.settings import KafkaSettings
 from streamer.sinks.errors import SinkError
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import aiokafka
@@ -16,7 +18,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import TriplineError
-from streamer.core.records import Output
+from streamer.core.records import Output, Record
+from streamer.kafka.mending import MARK_HEADER, Mark
 from streamer.kafka.refusals import explained
 from streamer.kafka.settings import KafkaSettings
 
@@ -32,9 +35,11 @@ class Ledger:
     def __init__(self, settings: KafkaSettings, *, stage: str, partition: int) -> None:
         self._settings, self._partition = settings, partition
         self._changelog = settings.changelog(stage)
-        self.name = f"{stage}/{partition}"
+        self.name, self.task = f"{stage}/{partition}", f"{settings.app}.{stage}.{partition}"
+        self._owner, self._number = uuid.uuid4().hex[:12], 0
+        self._unseen: dict[TopicPartition, tuple[int, float]] = {}
         self._producer: aiokafka.AIOKafkaProducer = settings.producer(
-            role=f"{stage}-{partition}", transactional_id=f"{settings.app}.{stage}.{partition}"
+            role=f"{stage}-{partition}", transactional_id=self.task
         )
 
     async def start(self) -> None:
@@ -43,19 +48,47 @@ class Ledger:
             await self._producer.start()
 
     async def write(self, outputs: Iterable[Output]) -> None:
-        """One transaction. `TaskTaken` when another worker has the task, `BrokerUnavailable` on any other failure."""
+        """One transaction, each record with its mark. `TaskTaken` when another worker has the task, `BrokerUnavailable`
+        on any other failure.
+        """
+        number, self._number = self._number, self._number + 1
+        said = list(outputs)
         async with self._bounded("transaction"):
             await self._producer.begin_transaction()
-            await self._sent(
+            sent = await self._sent(
                 (
                     self._changelog if topic == "changelog" else self._settings.topic(topic),
                     value,
                     key,
                     self._partition if partition is None else partition,
-                    headers,
+                    (*headers, (MARK_HEADER, Mark(self.task, self._owner, number, index).encode())),
                 )
-                for topic, key, value, partition, headers in outputs
+                for index, (topic, key, value, partition, headers) in enumerate(said)
             )
+            await self._producer.commit_transaction()
+        now = time.monotonic()
+        for output, one in zip(said, sent, strict=True):
+            # What has other writers too may be hidden by them; and there it is soon followed by more.
+            if output.partition is None:
+                self._unseen.setdefault(TopicPartition(one.topic, one.partition), (one.offset, now))
+
+    def hidden(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
+        """Of `unseen`, what lies not before these stable ends: since when (monotonic seconds). The rest is seen."""
+        for at, end in ends.items():
+            if at in self._unseen and self._unseen[at][0] < end:
+                del self._unseen[at]
+        return {at: since for at, (_, since) in self._unseen.items()}
+
+    @property
+    def unseen(self) -> list[TopicPartition]:
+        """Partitions that it alone writes, where what it has committed has not been seen yet."""
+        return list(self._unseen)
+
+    async def write_again(self, records: Iterable[Record]) -> None:
+        """One transaction of records that are in the logs and do not show, as they are; see mending.py."""
+        async with self._bounded("repair"):
+            await self._producer.begin_transaction()
+            await self._sent((one.topic, one.value, one.key, one.partition, one.headers) for one in records)
             await self._producer.commit_transaction()
 
     async def abort_everywhere(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

@@ -24,7 +24,7 @@ from brokers import Process, eventually, free_port
 from confluent_kafka import Producer
 
 from streamer.core.records import Record
-from streamer.kafka.restore import ends_of, read_between
+from streamer.kafka.reading import ends_of, read_between
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.topics import create_topics, partition_counts, topic_specs
 
@@ -47,12 +47,17 @@ def make_topics(settings: KafkaSettings, *, sources: int = SOURCES) -> None:
 
 
 class Fleet:
-    """Worker processes by slot; one that ends is started again after a short while, until `stop`."""
+    """Worker processes by slot; one that ends is started again after a short while, until `stop`.
 
-    def __init__(self, settings: KafkaSettings, folder: Path, *, slots: int, restart: bool = True) -> None:
+    more: further options of counting_worker.py.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, folder: Path, *, slots: int, restart: bool = True, **more: Any
+    ) -> None:
         self.ended: list[tuple[int, int]] = []
         self.ports = [free_port() for _ in range(slots)]
-        self._settings, self._restart = settings, restart
+        self._settings, self._restart, self._more = settings, restart, more
         self._stopping = threading.Event()
         self.workers = [self._process(folder, slot) for slot in range(slots)]
         for worker in self.workers:
@@ -61,7 +66,8 @@ class Fleet:
         self._watch.start()
 
     def _process(self, folder: Path, slot: int) -> Process:
-        options = {**asdict(self._settings), "slot": str(slot), "profiles": PROFILES, "page": self.ports[slot]}
+        own = {"slot": str(slot), "profiles": PROFILES, "page": self.ports[slot]}
+        options = {**asdict(self._settings), **own, **self._more}
         options.pop("security")
         command = [sys.executable, str(HERE / "counting_worker.py"), json.dumps(options)]
         return Process(command=command, log=folder / f"worker-{slot}.log")
@@ -80,6 +86,14 @@ class Fleet:
     def stop(self) -> None:
         """End every worker with SIGTERM."""
         self._stopping.set()
+        self._watch.join(30)
+
+    def kill(self) -> None:
+        """SIGKILL to every worker; none comes back."""
+        self._restart = False
+        self._stopping.set()
+        for worker in self.workers:
+            worker.kill()
         self._watch.join(30)
 
     def terminate(self, slot: int) -> None:

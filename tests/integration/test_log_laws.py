@@ -13,7 +13,8 @@ from fleets import make_topics, settings_for
 
 from schemas.errors import TaskTaken
 from streamer.core.records import Output, Record
-from streamer.kafka.restore import ends_of, read_between
+from streamer.kafka.mending import MARK_HEADER, Mark, lacking, mark_of, read_tails
+from streamer.kafka.reading import ends_of, open_reader, read_between
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.simulated import SimulatedLog, SimulatedSettings
 from streamer.kafka.transactions import Ledger
@@ -74,7 +75,9 @@ def test_what_is_committed_is_seen_in_order_with_holes(settings: KafkaSettings) 
     eventually(lambda: len(values(settings)) == 3, within=20, every=0.2)
     records = asyncio.run(seen(settings))
     assert [(record.offset, record.value) for record in records] == [(0, b"a"), (1, b"b"), (3, b"c")]
-    assert {(record.key, tuple(record.headers)) for record in records} == {(b"key", (("by", b"law"),))}
+    assert {(record.key, next(iter(record.headers))) for record in records} == {(b"key", ("by", b"law"))}
+    marks = [mark_of(record) for record in records]
+    assert [(mark.number, mark.place) for mark in marks if mark is not None] == [(0, 0), (0, 1), (1, 0)]
 
 
 def test_a_barrier_is_passed_and_never_seen(settings: KafkaSettings) -> None:
@@ -91,6 +94,45 @@ def test_a_barrier_is_passed_and_never_seen(settings: KafkaSettings) -> None:
     passed = asyncio.run(write())
     assert sorted(passed.values()) == [0, 0]
     eventually(lambda: values(settings) == ["after"], within=20, every=0.2)
+
+
+def test_what_does_not_show_of_a_committed_transaction_is_found_and_written_again(settings: KafkaSettings) -> None:
+    """Half of a transaction was aborted, as a barrier does after a crash; the other half shows. Once is enough."""
+    hidden, shown = (TopicPartition(settings.topic(WINDOWS), q) for q in (0, 1))
+
+    async def write() -> list[list[bytes | None]]:
+        ledger = Ledger(settings, stage="law", partition=0)
+        await ledger.start()
+        await ledger.write([one_of("whole"), one_of("whole")._replace(partition=1)])
+        producer: Any = ledger._producer
+        for at, index, end in ((hidden, 0, "abort"), (shown, 1, "commit"), (hidden, 7, "abort")):
+            mark = Mark(ledger.task, "crashed", 5 + (index == 7), index)
+            await producer.begin_transaction()
+            value = b"undecided" if index == 7 else b"half"
+            await (await producer.send(at.topic, value, b"key", at.partition, headers=[(MARK_HEADER, mark.encode())]))
+            await getattr(producer, f"{end}_transaction")()
+        found = [await _mend(settings, ledger, [hidden, shown]) for _ in range(2)]
+        await ledger.stop()
+        return found
+
+    assert asyncio.run(write()) == [[b"half"], []]
+    eventually(lambda: values(settings) == ["whole", "half"], within=20, every=0.2)
+
+
+async def _mend(settings: KafkaSettings, ledger: Ledger, logs: list[TopicPartition]) -> list[bytes | None]:
+    """Values of what was written again."""
+    async with open_reader(settings, "law-raw", committed=False) as raw, open_reader(settings, "law") as stable:
+        passed = await ledger.abort_everywhere(logs)
+        behind = passed
+        while behind:
+            ends = await ends_of(stable, list(behind))
+            behind = {at: offset for at, offset in behind.items() if ends[at] <= offset}
+            await asyncio.sleep(0.05)
+        tails = await read_tails(raw, stable, passed, {at: [ledger.task] for at in logs}, stall_s=20)
+    records = lacking([tails[at] for at in logs], ledger.task)
+    if records:
+        await ledger.write_again(records)
+    return [record.value for record in records]
 
 
 def test_a_new_owner_fences_the_old_one_and_ends_what_it_left_open(settings: KafkaSettings) -> None:

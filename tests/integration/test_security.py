@@ -171,7 +171,8 @@ def test_a_worker_with_exactly_the_listed_rights_works_and_may_do_nothing_else(
 @pytest.mark.parametrize(
     ("place", "code", "words"),
     [
-        ("Write on topic audit", 2, "no topic audit; make it with `tripline topics create`, or grant the right"),
+        ("Write on topic audit", 77, "does not allow it: topic audit"),
+        ("Read on topic windows", 77, "does not allow it: topic windows"),
         ("Read on group tripline.profiling", 77, "does not allow it: group tripline.profiling"),
         ("Write on transactional-id tripline.monitoring.", 77, "does not allow it: transactional id tripline.monitor"),
     ],

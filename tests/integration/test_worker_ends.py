@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from brokers import Kafka, eventually, free_port, promtool_check_metrics
-from fleets import Feeder, Fleet, check_exact, counted, make_topics, read_topic, settings_for, wait_until_counted
+from fleets import (
+    SOURCES,
+    Feeder,
+    Fleet,
+    check_exact,
+    counted,
+    make_topics,
+    read_topic,
+    settings_for,
+    wait_until_counted,
+)
 
 from streamer.kafka.settings import KafkaSettings
 
@@ -81,6 +92,34 @@ def test_a_position_that_retention_took_ends_it_with_72_unless_the_gap_is_accept
     assert b"gap_accepted" in note.value
 
 
+def test_an_input_that_was_made_anew_ends_it_with_72_and_a_new_application_counts_it(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """Its positions are of another log: nothing is counted from there, and no flag makes it so."""
+    settings = settings_for(kafka.bootstrap, prefix, accept_gap=True)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    wait_until_counted(settings, feeder.stop())
+    fleet.stop()
+    before = counted(settings)
+    asyncio.run(make_anew(settings, settings.topic("predictions")))
+    code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+    assert code == 72
+    assert "was the topic made anew? Then start a new `kafka.app`" in log
+    assert counted(settings) == before
+    again = replace(settings_for(kafka.bootstrap, prefix + "again-"), inputs=settings.inputs)
+    make_topics(again)
+    feeder = Feeder(again, rate=1_000)
+    fleet = Fleet(again, tmp_path, slots=1)
+    eventually(lambda: counted(again).total() > 0, within=30)
+    truth = feeder.stop()
+    wait_until_counted(again, truth)
+    fleet.stop()
+    check_exact(again, truth)
+
+
 def test_inputs_that_grew_are_refused_with_instructions(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
     settings = settings_for(kafka.bootstrap, prefix)
     make_topics(settings)
@@ -148,4 +187,15 @@ async def grow(settings: KafkaSettings, topic: str, *, to: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     await admin.create_partitions({topic: NewPartitions(to)})
+    await admin.close()
+
+
+async def make_anew(settings: KafkaSettings, topic: str) -> None:
+    """The same name, and another log."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    await admin.delete_topics([topic])
+    while topic in await admin.list_topics():
+        await asyncio.sleep(0.05)
+    await admin.create_topics([NewTopic(topic, SOURCES, 1)])
     await admin.close()

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 
 from streamer.core import admission, join_log, joining, monitoring, policy, profiling, taking
 from streamer.core.profiling_state import POSITION_KEY
-from streamer.core.records import Batch, Output
-from streamer.kafka import restore, simulated, telling
+from streamer.core.records import Batch, Output, Record
+from streamer.kafka import mending, restore, simulated, telling
 from streamer.kafka.transactions import Ledger
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -100,10 +101,40 @@ def position_after_its_state(patch: pytest.MonkeyPatch) -> None:
 def no_barrier(patch: pytest.MonkeyPatch) -> None:
     """A restore trusts what a crash may have left open (DESIGN 2, trap 1)."""
 
-    async def pass_by(*_: object, **__: object) -> None:
-        return None
+    async def pass_by(*_: object, **__: object) -> dict[TopicPartition, int]:
+        return {}
 
     patch.setattr(restore._Session, "pass_barriers", pass_by)
+
+
+def no_mending(patch: pytest.MonkeyPatch) -> None:
+    """What the barrier has aborted stays away, though the rest of its transaction shows."""
+
+    async def leave_it(*_: object, **__: object) -> bool:
+        return False
+
+    patch.setattr(restore._Session, "mend", leave_it)
+
+
+def mended_blindly(patch: pytest.MonkeyPatch) -> None:
+    """Everything that does not show is written again, what was never committed too."""
+
+    def blind(tails: Iterable[mending.Tail], task: str) -> list[Record]:
+        marked = [(tail, one, mending.mark_of(one)) for tail in tails for one in tail.records]
+        shown = {mark for tail, one, mark in marked if one.offset in tail.visible}
+        return [one for _, one, mark in marked if mark is not None and mark.task == task and mark not in shown]
+
+    patch.setattr(restore, "lacking", blind)
+
+
+def changelog_not_mended(patch: pytest.MonkeyPatch) -> None:
+    """What shows in the outputs while the position does not say so is left there, and done anew."""
+    whole = mending.lacking
+    patch.setattr(
+        restore,
+        "lacking",
+        lambda tails, task: [one for one in whole(tails, task) if not one.topic.endswith("changelog")],
+    )
 
 
 def no_fencing(patch: pytest.MonkeyPatch) -> None:
@@ -296,7 +327,8 @@ JOINING: tuple[Mutant, ...] = (missing_match_list, missing_match_list_undigested
 
 MUTANTS: tuple[Mutant, ...] = (
     delta_dropped, delta_twice, window_twice, dead_letter_dropped, charts_not_kept, held_panes_not_kept,
-    ledger_not_kept, position_before_its_state, position_after_its_state, no_barrier, no_fencing, uncommitted_reads,
+    ledger_not_kept, position_before_its_state, position_after_its_state, no_barrier, no_mending, mended_blindly,
+    changelog_not_mended, no_fencing, uncommitted_reads,
     panes_not_rebuilt, stale_watermark, eager_watermark, late_dropped_silently, lost_counter,
     trigger_inside_its_cooldown, late_by_batch, mixed_layout, record_skipped, maxima_not_kept, restored_at_the_end,
 )  # fmt: skip

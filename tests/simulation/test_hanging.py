@@ -12,8 +12,8 @@ from tests.simulation.invariants import events, violations
 from tests.simulation.mutants import no_barrier
 from tests.simulation.world import Faults, World
 
-#: Only crashes that lose markers, and the restarts that follow them.
-CRASHES = Faults(kills=False, zombies=False)
+#: Only crashes that lose every marker that is not written yet, and the restarts that follow them.
+CRASHES = Faults(kills=False, zombies=False, partly=False)
 
 
 def crashed(seed: int) -> World:
