@@ -14,12 +14,14 @@ from detectors.bins import FeatureSpec
 from detectors.charts.calibration_map import GRID, MOST, expit
 from detectors.references import Reference
 from schemas.errors import ConfigurationError
-from schemas.layouts import Layout
+from schemas.layouts import Layout, View
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 #: More classes than this are not counted.
 MOST_CLASSES = 100
+#: Bins beyond the grid: so wide, and so far, in logit.
+TAIL, FARTHEST = 0.5, 20.0
 _PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("negative", "positive"))
 _NEGATIVE, _POSITIVE = frozenset(pair[0] for pair in _PAIRS), frozenset(pair[1] for pair in _PAIRS)
 
@@ -49,22 +51,30 @@ def outcome_spec(reference: Reference, layout: Layout) -> OutcomeSpec | None:
     """
     labels = reference.labels
     place = f"models.{layout.model}.outcomes"
+    bins = _known_bins(reference)
     if labels is None or len(labels.classes) != 2:
         classes = () if labels is None else labels.classes
-        return spec_of(reference.specs, classes, positive=layout.positive, place=place)
+        return spec_of(reference.specs, classes, positive=layout.positive, place=place, bins=bins)
     if layout.positive and layout.positive != labels.classes[1]:
         raise ConfigurationError(
             f"positive: {layout.positive!r}, but the reference was built with {labels.classes[1]!r} of "
             f"{sorted(labels.classes)}: build it again with this configuration",
             path=place,
         )
-    return spec_of(reference.specs, labels.classes, positive=labels.classes[1], place=place)
+    return spec_of(reference.specs, labels.classes, positive=labels.classes[1], place=place, bins=bins)
 
 
 def spec_of(
-    specs: Sequence[FeatureSpec], classes: Sequence[str], *, positive: str, place: str = "outcomes"
+    specs: Sequence[FeatureSpec],
+    classes: Sequence[str],
+    *,
+    positive: str,
+    place: str = "outcomes",
+    bins: int | None = None,
 ) -> OutcomeSpec | None:
     """How outcomes of a model with these features are counted. classes: those that outcomes had, if any are known.
+
+    bins: how many of the score a reference's own map has, where it has one.
 
     >>> spec = spec_of([FeatureSpec(name="label", kind="categorical", levels=("ham", "spam"))], (), positive="spam")
     >>> spec.kind, spec.classes
@@ -82,6 +92,8 @@ def spec_of(
         return None
     probability = score is None or (score.low >= 0.0 and score.high <= 1.0)
     edges = _edges(score) if probability else _ranking_edges(score)
+    if bins is not None and probability and len(edges) + 1 != bins:
+        edges = _edges(score, tails=False)  # a reference from before bins went beyond the grid
     if len(levels) > 2:
         return OutcomeSpec(kind="multiclass", classes=levels, edges=edges, probability=probability)
     two = _two(levels, positive=positive, place=place)
@@ -147,12 +159,23 @@ def _codes(spec: OutcomeSpec) -> dict[str, int]:
     return codes
 
 
-def _edges(score: FeatureSpec | None) -> tuple[float, ...]:
-    """Edges of a probability: every .25 logit from −8 to 8, and the reference's quantiles."""
-    grid = expit(np.arange(-MOST, MOST + GRID / 2, GRID))
+def _known_bins(reference: Reference) -> int | None:
+    known = None if reference.labels is None else reference.labels.views[View()].calibration
+    return None if known is None else int(known.map.rows.size)
+
+
+def _edges(score: FeatureSpec | None, *, tails: bool = True) -> tuple[float, ...]:
+    """Edges of a probability: every .25 logit from −8 to 8, the reference's quantiles, and every half of a logit beyond
+    where its scores are there: at a rate of 1 in 10,000 nearly all are.
+    """
+    grid = np.arange(-MOST, MOST + GRID / 2, GRID)
     quantiles = np.array(score.edges if score is not None else ())
     inside = quantiles[(quantiles > 0.0) & (quantiles < 1.0)]
-    return tuple(np.unique(np.concatenate((grid, inside))).tolist())
+    if tails and inside.size:
+        least, most = float(np.log(inside[0])), float(-np.log1p(-inside[-1]))
+        below, above = np.arange(-MOST, max(least, -FARTHEST), -TAIL), np.arange(MOST, min(most, FARTHEST) + 2, TAIL)
+        grid = np.concatenate((grid, below, above if most > MOST else grid[:0]))
+    return tuple(np.unique(np.concatenate((expit(grid), inside))).tolist())
 
 
 def _ranking_edges(score: FeatureSpec | None) -> tuple[float, ...]:

@@ -1,8 +1,9 @@
 """How well a model does, from an outcome table: every figure with its n and a 95 % interval, and which one it is.
 
 Intervals take the rows as independent. `wilson`: of a share. `wilson, combined`: of a mean of shares (MOVER), or of a
-share that another figure follows from (F1). `delta`: normal, by the delta method. `delta, logit`: normal in the logit.
-`delong`: AUC's own, in the logit. `normal`: of a mean. What a table cannot say (no labels, one class) is not there.
+share that another figure follows from (F1). `delta`: normal, by the delta method; in the logit, the logarithm (of
+1 − R², of the mean square) or Fisher's transform where that is said. `delong`: AUC's own, in the logit. `student`: of a
+mean. What a table cannot say (no labels, one class) is not there.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy.typing as npt
 from detectors.outcomes import FOURTH_BITS, LOSS_BITS, SCORE_BITS, OutcomeTable
 from detectors.profiles import BUCKETS, bucket_quantile
 from detectors.statistics import calibration_error as calibrated
-from detectors.statistics.intervals import Z, delta, mean, mean_of_shares, on_logit, wilson
-from detectors.statistics.ranking import average_precision, roc_auc, within_bins
+from detectors.statistics.intervals import Z, delta, mean, mean_of_shares, on_fisher, on_log, on_logit, wilson
+from detectors.statistics.ranking import average_precision, crowded, roc_auc, within_bins
 from schemas.verdicts import CalibrationReport, Metric, ReliabilityRow
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -26,6 +27,10 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 #: Delays of two classes differ when their medians are this many times apart, each of at least so many outcomes.
 UNLIKE, LEAST_DELAYS = 2.0, 50
+#: Of fewer rows the parts of Brier's score have no interval: a group of scores has next to none of them.
+LEAST_PARTED = 150
+#: Rows that are added to a table of classes, right and wrong ones each, before its error is computed.
+SOFTENED = 2.0
 #: Early labels mislead when the coverage of the classes' pane is below this.
 COVERED = 0.95
 
@@ -153,13 +158,11 @@ def _labels(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
         yield _f1("f1", right[1], predicted[1], actual[1])
         yield _share("specificity", right[0], actual[0])
     kept = actual > 0
-    yield _metric(
-        "balanced_accuracy",
-        n,
-        float((right[kept] / actual[kept]).mean()),
-        *mean_of_shares(right[kept].tolist(), actual[kept].tolist()),
-        "wilson, combined",
-    )
+    balanced = float((right[kept] / actual[kept]).mean())
+    low, high = mean_of_shares(right[kept].tolist(), actual[kept].tolist())
+    if binary and not kept.all():  # nothing is known of half of it
+        low, high = low / 2, (1.0 + high) / 2
+    yield _metric("balanced_accuracy", n, balanced, low, high, "wilson, combined")
     yield _correlation(table, counts)
     if binary:
         return
@@ -185,10 +188,11 @@ def _correlation(table: OutcomeTable, counts: Ints) -> Metric:
         return np.asarray(_mcc(c, s, t, p))
 
     value = float(_mcc(right.sum(), float(n), actual, predicted))
-    if cells is None:
+    if cells is None or min((actual > 0).sum(), (predicted > 0).sum()) < 2:
         return _metric("mcc", n, value, -1.0, 1.0, "none")
-    _, error = delta(cells, figure)
-    return _metric("mcc", n, value, max(-1.0, value - Z * error), min(1.0, value + Z * error), "delta")
+    soft, error = delta(_softened(cells, k), figure)
+    low, high = on_fisher(soft, error)[0], on_fisher(value, error)[1]
+    return _metric("mcc", n, value, min(value, low), max(value, high), "delta, fisher")
 
 
 def _confusion(table: OutcomeTable, counts: Ints) -> Floats | None:
@@ -214,11 +218,22 @@ def _macro_f1(table: OutcomeTable, counts: Ints) -> Metric:
 
     def figure(cells: Floats) -> Floats:
         table = cells.reshape(*cells.shape[:-1], k, k)
-        both = (table.sum(axis=-2) + table.sum(axis=-1))[..., kept]
-        return np.asarray((2 * np.diagonal(table, axis1=-2, axis2=-1)[..., kept] / both).mean(axis=-1))
+        both = table.sum(axis=-2) + table.sum(axis=-1)
+        return np.asarray((2 * np.diagonal(table, axis1=-2, axis2=-1) / both).mean(axis=-1))
 
-    _, error = delta(cells, figure)
-    return _metric("macro_f1", n, value, *on_logit(value, error), "delta, logit")
+    soft, error = delta(_softened(cells, k), figure)
+    low, high = on_logit(soft, error)[0], on_logit(value, error)[1]
+    return _metric("macro_f1", n, value, min(value, low), max(value, high), "delta, logit")
+
+
+def _softened(cells: Floats, k: int) -> Floats:
+    """Two right rows and two wrong ones more, evenly over the classes: a table without a wrong row, or without a class,
+    would say that there is no doubt (after Agresti, Coull 1998, "Approximate is better than exact").
+
+    The lower end of an interval is about the figure of this table, the upper one about the figure as it is.
+    """
+    right = np.eye(k).ravel()
+    return cells + SOFTENED * (right / k + (1.0 - right) / (k * k - k))
 
 
 def _ranking(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
@@ -228,10 +243,23 @@ def _ranking(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
         return
     total = int(n.sum())
     inside, spread = within_bins(n, y, p, pp, py)
-    value, error = roc_auc(n - y, y, inside)
-    yield _metric("roc_auc", total, value, *on_logit(value, error), "delong")
-    value, error = average_precision(n - y, y, spread)
-    yield _metric("average_precision", total, value, *on_logit(value, error), "delta, logit")
+    few = float(min(y.sum(), (n - y).sum()))
+    off = crowded(n, y, p, spread, summed=table.spec.probability)
+
+    def auc(inside: Floats) -> tuple[float, float]:
+        return roc_auc(n - y, y, inside)
+
+    def precision(inside: Floats) -> tuple[float, float]:
+        return average_precision(n - y, y, spread | (off > 0), inside)
+
+    for name, figure, interval in (("roc_auc", auc, "delong"), ("average_precision", precision, "delta, logit")):
+        value, error = figure(inside)
+        # DeLong's error rests on the rarer class.
+        low, high = on_logit(value, error if few > 1 else math.inf, df=max(few - 1.0, 1.0))
+        if off.any():
+            low = max(0.0, low + figure(np.clip(inside - off, 0.0, 1.0))[0] - value)
+            high = min(1.0, high + figure(np.clip(inside + off, 0.0, 1.0))[0] - value)
+        yield _metric(name, total, value, low, high, interval)
 
 
 def _losses(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
@@ -239,19 +267,19 @@ def _losses(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
     n = int(sums[:, 0].sum())
     if n == 0:
         return
-    for name, (total, squares) in zip(
-        ("log_loss", "brier"), np.ldexp(counts[table.losses].reshape(2, 2).astype(float), -LOSS_BITS), strict=True
-    ):
-        value, low, high = mean(total, squares, n)
-        yield _metric(name, n, value, max(0.0, low), high, "normal")
+    of_losses = np.ldexp(counts[table.losses].reshape(2, 2).astype(float), -LOSS_BITS)
+    for name, (total, squares), least in zip(("log_loss", "brier"), of_losses, _expected_variances(sums), strict=True):
+        value, low, high = mean(total, squares, n, least=least)
+        yield _metric(name, n, value, max(0.0, low), high, "student")
     groups = calibrated.grouped(sums)
     ends = wilson(float(sums[:, 1].sum()), n)
     spread = [end * (1 - end) for end in ends]
     most = 0.25 if ends[0] <= 0.5 <= ends[1] else max(spread)
     uncertainty = calibrated.brier_parts(groups).uncertainty
     yield _metric("brier_uncertainty", n, uncertainty, min(spread), most, "wilson, combined")
-    cells = np.concatenate((groups[:, 1], groups[:, 0] - groups[:, 1]))
     share = groups[:, 2] / groups[:, 0]
+    # A row more in each group, as its score has it: groups without a one would have no doubt.
+    cells = np.concatenate((groups[:, 1] + share, groups[:, 0] - groups[:, 1] + 1.0 - share))
 
     def reliability(counts: Floats) -> Floats:
         y, rows = counts[..., : share.size], counts[..., : share.size] + counts[..., share.size :]
@@ -266,13 +294,36 @@ def _losses(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
     # taken out (Ferro, Fricker 2012, "A bias-corrected decomposition of the Brier score"); of the variance half of
     # it only, as squares are skewed: all of it covers 92 %, half 95 %.
     weight, rate = groups[:, 0] / n, groups[:, 1] / groups[:, 0]
-    noise = rate * (1 - rate) / groups[:, 0]
-    bias, twice = float((weight * noise).sum()), 2.0 * float((weight * noise) @ (weight * noise))
+    bias = float((weight * rate * (1 - rate) / groups[:, 0]).sum())
+    soft = cells[: share.size] / (groups[:, 0] + 1.0)
+    noise = weight * soft * (1 - soft) / groups[:, 0]
+    twice = 2.0 * float(noise @ noise)
     for name, figure in (("brier_reliability", reliability), ("brier_resolution", resolution)):
-        value, error = delta(cells, figure)
+        value, error = float(figure(cells_of(groups))), delta(cells, figure)[1]
         half = Z * math.sqrt(max(error * error - twice / 2.0, twice))
         middle = value - bias
+        if n < LEAST_PARTED:
+            yield _metric(name, n, max(0.0, middle), 0.0, most if name == "brier_resolution" else 1.0, "none")
+            continue
         yield _metric(name, n, max(0.0, middle), max(0.0, middle - half), max(0.0, middle + half), "delta")
+
+
+def cells_of(groups: Floats) -> Floats:
+    """Positives, then negatives, of groups of score bins."""
+    return np.concatenate((groups[:, 1], groups[:, 0] - groups[:, 1]))
+
+
+def _expected_variances(sums: Floats) -> tuple[float, float]:
+    """Variances of log loss and Brier's of one row, if the scores were right: what is rare shows in them before it has
+    come. Sums (bins, 3+): n, Σy, Σp.
+    """
+    n, _, total = sums[sums[:, 0] > 0][:, :3].T
+    p = np.clip(total / n, 1e-12, 1.0 - 1e-12)
+    found = []
+    for one, zero in ((-np.log(p), -np.log1p(-p)), ((1.0 - p) ** 2, p**2)):
+        first, second = ((n * (p * one**power + (1.0 - p) * zero**power)).sum() / n.sum() for power in (1, 2))
+        found.append(max(float(second - first * first), 0.0))
+    return found[0], found[1]
 
 
 def _regression(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
@@ -283,12 +334,15 @@ def _regression(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
     e, size, e2, u, u2 = np.ldexp(raw[2:7], -LOSS_BITS) / n
     e4, u3, u4, e2u, e2u2 = np.ldexp(raw[7:12], -FOURTH_BITS) / n
     scale = table.spec.scale
-    for name, first in (("mae", size), ("bias", e)):
-        value, low, high = mean(first * n, e2 * n, n)
-        yield _metric(name, n, value * scale, low * scale, high * scale, "normal")
-    half = Z * math.sqrt(max(e4 - e2 * e2, 0.0) / n)
-    ends = (math.sqrt(max(e2 - half, 0.0)), math.sqrt(e2 + half))
-    yield _metric("rmse", n, math.sqrt(e2) * scale, ends[0] * scale, ends[1] * scale, "delta")
+    value, low, high = mean(e * n, e2 * n, n)
+    yield _metric("bias", n, value * scale, low * scale, high * scale, "student")
+    low, high = on_log(size, math.sqrt(max(e2 - size * size, 0.0) / max(n - 1, 1)), n)
+    yield _metric("mae", n, size * scale, low * scale, high * scale, "student, log")
+    # Bonett 2006, "Approximate confidence interval for standard deviation of nonnormal distributions": the factor is
+    # for samples of few rows, whose kurtosis is too small.
+    doubt = n / max(n - Z, 1.0) * math.sqrt(max(e4 - e2 * e2, 0.0) / max(n - 1, 1))
+    low, high = (math.sqrt(end) for end in on_log(e2, doubt, n))
+    yield _metric("rmse", n, math.sqrt(e2) * scale, low * scale, high * scale, "delta, log")
     variance = u2 - u * u
     if variance <= 0:
         return
@@ -297,8 +351,9 @@ def _regression(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
     c4 = u4 - 4 * u * u3 + 6 * u * u * u2 - 3 * u**4
     both = e2u2 - 2 * u * e2u + u * u * e2 - e2 * variance
     psi = (e4 - e2 * e2) - 2 * (e2 / variance) * both + (e2 / variance) ** 2 * (c4 - variance * variance)
-    half = Z * math.sqrt(max(psi, 0.0) / n) / variance
-    yield _metric("r2", n, r2, r2 - half, min(1.0, r2 + half), "delta")
+    doubt = n / max(n - Z, 1.0) * math.sqrt(max(psi, 0.0) / max(n - 1, 1)) / variance
+    low, high = (1.0 - end for end in on_log(1.0 - r2, doubt, n)[::-1])
+    yield _metric("r2", n, r2, low, high, "delta, log")
 
 
 def _share(name: str, hits: float, n: float, *, of: str = "") -> Metric:

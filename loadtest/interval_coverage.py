@@ -35,7 +35,7 @@ def binary(rng: np.random.Generator) -> Measure:
     """Scores ~ Beta(2, 3), over-confident and shifted: every metric of two classes, and the calibration line."""
     score = rng.beta(2, 3, POPULATION)
     truth = rng.binomial(1, expit(0.3 + 0.8 * logit_of(score)))
-    table = OutcomeTable(_spec(score=score[:20_000]))
+    table = OutcomeTable(spec_of(score=score[:20_000]))
 
     def measure(take: npt.NDArray[np.int64] | slice) -> list[Metric]:
         counts = _counted(table, JoinedRows.of(score=score[take], outcome=truth[take]))
@@ -50,7 +50,7 @@ def regression(rng: np.random.Generator) -> Measure:
     """Errors that grow with the value."""
     truth = rng.normal(0, 2, POPULATION)
     value = truth * 0.8 + rng.normal(0.1, 1 + 0.2 * np.abs(truth))
-    table = OutcomeTable(_spec(value=value[:20_000]))
+    table = OutcomeTable(spec_of(value=value[:20_000]))
     return lambda take: performance.measure(table, _counted(table, JoinedRows.of(value=value[take], truth=truth[take])))
 
 
@@ -58,7 +58,7 @@ def multiclass(rng: np.random.Generator) -> Measure:
     """Five classes, 40 to 5 % of the rows each; of single classes their recall."""
     truth = rng.choice(5, POPULATION, p=[0.4, 0.3, 0.15, 0.1, 0.05])
     label = np.where(rng.random(POPULATION) < 0.7, truth, rng.integers(0, 5, POPULATION)).astype(np.int64)
-    table = OutcomeTable(_spec(labels=tuple("abcde")))
+    table = OutcomeTable(spec_of(labels=tuple("abcde")))
     return lambda take: performance.measure(
         table, _counted(table, JoinedRows.of(label=label[take], outcome=truth[take]))
     )
@@ -105,7 +105,8 @@ def _counted(table: OutcomeTable, rows: JoinedRows) -> npt.NDArray[np.int64]:
     return tabulate_outcomes(table, rows, np.zeros(len(rows), np.int64), 1)[0]
 
 
-def _spec(*, labels: tuple[str, ...] = (), **numbers: npt.NDArray[np.float64]) -> OutcomeSpec:
+def spec_of(*, labels: tuple[str, ...] = (), **numbers: npt.NDArray[np.float64]) -> OutcomeSpec:
+    """How outcomes are counted by a reference with these labels and columns."""
     specs: list[Any] = []
     for name, column in numbers.items():
         low, high = float(column.min()), float(column.max())

@@ -127,8 +127,8 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A figure of performance with its 95 % interval; null where the data do not say (no labels, an open end).
 
-    n: rows it rests on. interval: its method, `wilson`, `delta`, `delong`, `normal`, `wald` or `none`. of: a class, ""
-    for all.
+    n: rows it rests on. interval: its method, `wilson`, `delta`, `delong`, `student`, `normal`, `wald` or `none`,
+    and in what (`delta, logit`). of: a class, "" for all.
     """
 
     name: str

@@ -13,8 +13,9 @@ from detectors.statistics.intervals import Z, wilson
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-#: Rows of a reliability table; neighbouring bins are put together to as many groups of about equal size.
-GROUPS = 15
+#: Rows of a reliability table; neighbouring bins are put together to as many groups of about equal size; where rows are
+#: few to fewer, so that a group has 20 of them, but to four at least.
+GROUPS, LEAST_GROUPS, OF_A_GROUP = 15, 4, 20
 _NEWTON = 50
 
 
@@ -47,8 +48,10 @@ class Brier(NamedTuple):
     within: float
 
 
-def grouped(sums: Floats, groups: int = GROUPS) -> Floats:
+def grouped(sums: Floats, groups: int | None = None) -> Floats:
     """Neighbouring bins put together: sums (bins, columns), column 0 the rows, to at most `groups` of about equal size.
+
+    groups: by default at most 15, by the number of rows.
 
     >>> grouped(np.array([[5.0, 1.0], [0.0, 0.0], [5.0, 2.0], [10.0, 8.0]]), groups=2).tolist()
     [[10.0, 3.0], [10.0, 8.0]]
@@ -56,6 +59,8 @@ def grouped(sums: Floats, groups: int = GROUPS) -> Floats:
     sums = sums[sums[:, 0] > 0]
     if not len(sums):
         return sums
+    if groups is None:
+        groups = min(max(int(sums[:, 0].sum()) // OF_A_GROUP, LEAST_GROUPS), GROUPS)
     middle = np.cumsum(sums[:, 0]) - sums[:, 0] / 2
     group = np.minimum((groups * middle / sums[:, 0].sum()).astype(np.int64), groups - 1)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
@@ -87,7 +92,9 @@ def calibration_error(sums: Floats) -> CalibrationError:
     noise = float(np.sqrt(2.0 / math.pi * variance).sum()) / total
     value = math.sqrt(max(raw * raw - noise * noise, 0.0))
     half = Z * math.sqrt(float(variance.sum())) / total
-    return CalibrationError(raw, noise, Estimate(value, max(0.0, value - half), value + half))
+    # Where the gap is all of one sign, noise adds nothing to it, and taking noise out takes too much.
+    high = max(value + half, math.sqrt(max((raw + half) ** 2 - noise * noise, 0.0)))
+    return CalibrationError(raw, noise, Estimate(value, max(0.0, value - half), high))
 
 
 def line(sums: Floats) -> tuple[Estimate, Estimate]:
