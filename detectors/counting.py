@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.bins import Binner, FeatureSpec
+from detectors.feature_references import HOURS
 from detectors.learning import Calendar, Spans, calendar
+from detectors.packed import fixed
 from detectors.profiles import Table
-from detectors.references import HOURS, OutcomeTable, fixed
+from detectors.references import OutcomeTable
 from detectors.rows import Rows, as_levels
 from detectors.seasonality import HOUR, hour_of_week, local_ms
 from schemas.layouts import View

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors import budget, evidence, resolve, rules, shapes, watching
-from detectors.catalogue import STATISTICS
+from detectors.alarm_evidence import ROWS, SILENCE, of_chart, of_rule, rare_kind, rule_words
 from detectors.charts import tempered
 from detectors.results import THE_MODEL, Absorbed, Alarm, Cleared, Look
 from detectors.states import RuleKey, ScopeState
-from schemas.alerts import Evidence, Reason
+from schemas.alerts import Reason
 
 if TYPE_CHECKING:
     from detectors.scopes import Scope
@@ -31,11 +31,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-SILENCE, ROWS = "silence", "rows"
 #: Directions of one member that are watched at most; the first ones tell most.
 WATCHED = 4
 _HOUR_MS = 3_600_000
-_UNIT = {ROWS: "rows", SILENCE: "ms"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +77,7 @@ def judge_rules(
         key = (view, feature, rules.NAMES[rule])
         n = int(ruled.events[rule, m])
         share = float(ruled.found[rule, m]) / n
-        hard[key] = _alarm(scope, key, _kind(scope, rule, m, counts), size=share, n=n, start=start)
+        hard[key] = of_rule(scope, key, rare_kind(scope, rule, m, counts), size=share, n=n, start=start)
         bad.add(key)
     for view, feature, name in state.met:
         judged = name in rules.NAMES and 0 <= feature < features
@@ -92,9 +90,9 @@ def judge_rules(
         expected.append(left)
         if found is not None:
             key = (0, one.feature, one.rule)
-            words = _words(one, found)
+            words = rule_words(one, found)
             before = one.limit if one.rule == ROWS else None
-            hard.setdefault(key, _alarm(scope, key, words, size=found.size, n=found.n, start=start, before=before))
+            hard.setdefault(key, of_rule(scope, key, words, size=found.size, n=found.n, start=start, before=before))
             bad.add(key)
     for limit in scope.watched:
         key = (0, limit.feature, limit.statistic)
@@ -103,7 +101,7 @@ def judge_rules(
             bad |= {key} & state.met.keys()  # too few events to say that it is well again
         elif value[0] > limit.above:
             words = f"{limit.statistic} above {limit.above:g}"
-            hard[key] = _alarm(scope, key, words, size=value[0], n=value[1], start=start)
+            hard[key] = of_rule(scope, key, words, size=value[0], n=value[1], start=start)
             bad.add(key)
     return state._replace(expected=tuple(expected)), hard, bad
 
@@ -131,7 +129,7 @@ def decide(
     absorbed: list[Absorbed] = []
     if listed.size or renewed.size:
         found = [
-            _distribution(scope, state, tick, int(m), limit=float(limit), start=start, pane=pane)
+            of_chart(scope, state, tick, int(m), limit=float(limit), start=start, pane=pane)
             for m, limit in zip(
                 [*listed.tolist(), *renewed.tolist()], [*limits.tolist(), *[scope.budget] * renewed.size], strict=True
             )
@@ -169,7 +167,7 @@ def empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tuple[S
     for rule in scope.expected:
         if rule.rule == ROWS and rule.limit > 0:
             key = (0, THE_MODEL, ROWS)
-            hard[key] = _alarm(scope, key, "rows down", size=0.0, n=0, start=start, before=rule.limit)
+            hard[key] = of_rule(scope, key, "rows down", size=0.0, n=0, start=start, before=rule.limit)
     after = _silent_after(scope, state, start=start, panes=panes)
     if after is not None:
         pane = start + after * pane_ms
@@ -177,7 +175,7 @@ def empty(scope: Scope, state: ScopeState, *, start: int, panes: int) -> tuple[S
         key = (0, THE_MODEL, SILENCE)
         normal = float(scope.silence[scope.hours(np.array([pane]))[0]])
         size = float(pane + pane_ms - since)
-        hard[key] = _alarm(scope, key, SILENCE, size=size, n=0, start=pane, onset=since, before=normal)
+        hard[key] = of_rule(scope, key, SILENCE, size=size, n=0, start=pane, onset=since, before=normal)
     state, alarms, opened = _take_rules(scope, state, hard)
     return state, Decision(alarms=tuple(alarms), opened=opened)
 
@@ -365,92 +363,3 @@ def _clear(
         Cleared(*place, Reason.BELOW_CLEAR_LIMIT if place in by_chart else before[place]) for place in whole
     )
     return state, cleared
-
-
-def _distribution(
-    scope: Scope, state: ScopeState, tick: tempered.Tick, m: int, *, limit: float, start: int, pane: int
-) -> tuple[evidence.Finding, Alarm]:
-    """Evidence of one chart's alarm, from the charts before they are set back."""
-    view, feature = divmod(m, len(scope.monitored))
-    pane_ms = scope.layout.pane_ms
-
-    def begin(number: int) -> int:
-        return state.begun + (number - 1) * pane_ms
-
-    found = evidence.find(
-        scope.bets,
-        state.charts,
-        scope.monitors.learned[m],
-        monitor=m,
-        pane=pane,
-        profile=lambda number: scope.mu(begin(number)),
-    )
-    spec, counts = scope.monitors.specs[m], scope.monitors.counts[m]
-    location = found.words.startswith("location")
-    before, after = (evidence.medians(spec, counts, found.moved) if location else None) or (found.before, None)
-    alarm = Evidence(
-        feature=scope.monitored[feature],
-        detector="distribution",
-        direction=found.words,
-        view=scope.views[view],
-        size=found.size,
-        size_low=found.size_low,
-        size_high=found.size_high,
-        unit=found.unit,
-        raw_size=evidence.raw_shift(spec, counts, found.moved) if location else None,
-        onset=begin(found.onset),
-        onset_low=begin(found.onset_low),
-        onset_high=begin(found.onset_high),
-        n=found.n,
-        effective_n=found.effective_n,
-        value=float(tick.value[m]),
-        limit=limit,
-        before=before,
-        after=after,
-        note=scope.notes[m],
-    )
-    return found, Alarm(view, feature, alarm, Reason.ABOVE_LIMIT, start)
-
-
-def _alarm(
-    scope: Scope,
-    key: RuleKey,
-    words: str,
-    *,
-    size: float,
-    n: int,
-    start: int,
-    onset: int | None = None,
-    before: float | None = None,
-) -> Alarm:
-    view, feature, rule = key
-    found = Evidence(
-        feature=scope.features[feature] if feature >= 0 else "",
-        detector=rule,
-        direction=words,
-        view=scope.views[view],
-        size=size,
-        unit=STATISTICS[rule].unit if rule in STATISTICS else _UNIT.get(rule, "share"),
-        onset=start if onset is None else onset,
-        n=n,
-        before=before,
-    )
-    return Alarm(view, feature, found, Reason.SILENCE if rule == SILENCE else Reason.HARD_RULE, start)
-
-
-def _kind(scope: Scope, rule: int, m: int, counts: Ints) -> str:
-    """`missing up`, `below up`, …: which of a default rule's columns holds most."""
-    spec = scope.monitors.specs[m]
-    names = [("missing", "non_finite"), ("below", "above") if spec.kind == "numeric" else ("unseen",)][rule]
-    row = counts[m // len(scope.monitored)]
-    first = scope.monitors.learned[m].first % counts.shape[1]
-    found = {name: int(row[first + i]) for i, name in enumerate(spec.columns) if name in names and i >= spec.value_bins}
-    return f"{max(found, key=lambda name: found[name])} up"
-
-
-def _words(rule: rules.Expected, found: rules.Violation) -> str:
-    if rule.rule == ROWS:
-        return "rows down"
-    if rule.rule == "range":
-        return "below the range" if found.low else "outside the range"
-    return "unseen up" if rule.rule == "levels" else "missing up"

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from detectors.bins import FeatureSpec
 from detectors.design_effect import block_moments, step_proof_variance
 from detectors.directions import Directions, directions, met_once, with_unmet
-from detectors.references import HOURS, FeatureReference, fixed
+from detectors.feature_references import HOURS, FeatureReference
+from detectors.packed import fixed
 from detectors.seasonality import DAY, HOUR, circle, fit_profile, fit_without_each_day, local_ms
 
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -7,10 +7,7 @@ place instead of being believed.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -22,10 +19,14 @@ import numpy.typing as npt
 from detectors.batches import Batches
 from detectors.bins import FeatureSpec
 from detectors.derived import MATRIX_BITS, SCORE_BITS, Derivation
-from detectors.directions import STEP_BITS, Directions
+from detectors.directions import STEP_BITS
+from detectors.feature_references import HOURS, FeatureDocument, FeatureReference
+from detectors.feature_references import content as feature_content
+from detectors.feature_references import loaded as feature_loaded
 from detectors.outcome_references import OutcomeDocument, OutcomeReference
 from detectors.outcome_references import content as outcome_content
 from detectors.outcome_references import loaded as outcome_loaded
+from detectors.packed import pack, unpack, unpack_ints
 from detectors.profiles import Table
 from detectors.served import SERVED
 from detectors.shadow import Shadow
@@ -54,8 +55,6 @@ REFERENCE_FORMAT = 4
 _PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3, "derived": 3}
 #: Calibration by class, within `labels`.
 _BY_CLASS = 4
-HOURS = 168
-_LARGEST_ARRAY = 1 << 28
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -68,31 +67,6 @@ class Finding(msgspec.Struct, frozen=True):
     kind: str
     feature: str
     words: str
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FeatureReference:
-    """What was learned of one feature in one view; k directions, s time scales.
-
-    counts: (width,) cleaned counts by column of the spec. profile: (168, k) mean of each direction by hour of the week,
-    Monday 00:00 local first, at the centres of the hours. v: (s, k) variance of block sums per row, m3: (s, k) third
-    moment per row, n_bar: (s,) Σn²/Σn, each over blocks as long as `scales_ms` (s,), ascending.
-    excluded: [from, to) in ms that cleaning left out.
-    """
-
-    counts: Ints
-    directions: Directions
-    profile: Floats
-    scales_ms: Ints
-    v: Floats
-    m3: Floats
-    n_bar: Floats
-    excluded: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def n(self) -> int:
-        """N_ref: cleaned rows."""
-        return int(self.counts.sum())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -218,14 +192,14 @@ def _content(reference: Reference) -> dict[str, Any]:
     if reference.batches is not None:
         parts["batches"] = msgspec.to_builtins(reference.batches)
     if reference.labels is not None:
-        parts["labels"] = outcome_content(reference.labels, _pack)
+        parts["labels"] = outcome_content(reference.labels, pack)
     if reference.served:
         parts["served"] = list(reference.served)
     if reference.derived is not None:
         parts["derived"] = {
             "inputs": [spec.name for spec in reference.derived.inputs],
-            "scores": _pack(reference.derived.scores, SCORE_BITS),
-            "precision": _pack(reference.derived.precision, MATRIX_BITS),
+            "scores": pack(reference.derived.scores, SCORE_BITS),
+            "precision": pack(reference.derived.precision, MATRIX_BITS),
         }
     return {
         **parts,
@@ -239,63 +213,28 @@ def _content(reference: Reference) -> dict[str, Any]:
         "excluded": [list(span) for span in reference.excluded],
         "provisional": reference.provisional,
         "findings": msgspec.to_builtins(reference.findings),
-        "gaps": _pack(reference.gaps),
+        "gaps": pack(reference.gaps),
         "specs": [msgspec.to_builtins(spec) for spec in reference.specs],
         "outcomes": None
         if outcomes is None
-        else {"n": _pack(outcomes.n), "positives": _pack(outcomes.positives, STEP_BITS)},
+        else {"n": pack(outcomes.n), "positives": pack(outcomes.positives, STEP_BITS)},
         "views": [
             {
                 "column": view.column,
                 "value": view.value,
                 "n": of_view.n,
-                "features": {name: _feature_content(feature) for name, feature in of_view.features.items()},
+                "features": {name: feature_content(feature) for name, feature in of_view.features.items()},
             }
             for view, of_view in sorted(reference.views.items())
         ],
     }
 
 
-def _feature_content(feature: FeatureReference) -> dict[str, Any]:
-    along = feature.directions
-    return {
-        "counts": _pack(feature.counts),
-        "directions": list(along.names),
-        "kinds": list(along.kinds),
-        "phi": _pack(along.phi, STEP_BITS),
-        "q": _pack(np.nan_to_num(along.q), 40),
-        "upward_only": [bool(flag) for flag in along.upward_only],
-        "weights": [float(weight) for weight in along.weights],
-        "profile": _pack(feature.profile, STEP_BITS),
-        "scales_ms": [int(scale) for scale in feature.scales_ms],
-        "v": _pack(feature.v, STEP_BITS),
-        "m3": _pack(feature.m3, STEP_BITS),
-        "n_bar": _pack(feature.n_bar, STEP_BITS),
-        "excluded": [list(span) for span in feature.excluded],
-    }
-
-
-class _FeatureDocument(msgspec.Struct, forbid_unknown_fields=True):
-    counts: dict[str, Any]
-    directions: tuple[str, ...]
-    kinds: tuple[str, ...]
-    phi: dict[str, Any]
-    q: dict[str, Any]
-    upward_only: list[bool]
-    weights: list[float]
-    profile: dict[str, Any]
-    scales_ms: list[int]
-    v: dict[str, Any]
-    m3: dict[str, Any]
-    n_bar: dict[str, Any]
-    excluded: tuple[tuple[int, int], ...]
-
-
 class _ViewDocument(msgspec.Struct, forbid_unknown_fields=True):
     column: str
     value: str
     n: int
-    features: dict[str, _FeatureDocument]
+    features: dict[str, FeatureDocument]
 
 
 class _DerivedDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -339,7 +278,7 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
             place = f"views[{i}].features.{name}"
             if name not in specs:
                 raise ReferenceFileError(f"{place}: no such feature in `specs`")
-            features[name] = _feature(feature, specs[name].width, place)
+            features[name] = feature_loaded(feature, specs[name].width, place)
         if features.keys() != specs.keys():
             raise ReferenceFileError(f"views[{i}].features: {sorted(specs.keys() - features.keys())} are not there")
         ordered = {name: features[name] for name in specs}
@@ -351,8 +290,8 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
     if document.outcomes is not None:
         width = specs["score"].width if "score" in specs else 0
         outcomes = OutcomeTable(
-            n=_unpack_ints(document.outcomes.get("n", {}), (width,), "outcomes.n"),
-            positives=_unpack(document.outcomes.get("positives", {}), (width,), STEP_BITS, "outcomes.positives"),
+            n=unpack_ints(document.outcomes.get("n", {}), (width,), "outcomes.n"),
+            positives=unpack(document.outcomes.get("positives", {}), (width,), STEP_BITS, "outcomes.positives"),
         )
     return Reference(
         model=document.model,
@@ -365,13 +304,13 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         excluded=document.excluded,
         provisional=document.provisional,
         findings=document.findings,
-        gaps=_unpack_ints(document.gaps, (HOURS,), "gaps"),
+        gaps=unpack_ints(document.gaps, (HOURS,), "gaps"),
         specs=document.specs,
         views=views,
         outcomes=outcomes,
         shadow=document.shadow,
         batches=document.batches,
-        labels=None if document.labels is None else outcome_loaded(document.labels, _unpack),
+        labels=None if document.labels is None else outcome_loaded(document.labels, unpack),
         served=document.served,
         derived=None if document.derived is None else _derivation(document.derived, specs),
         id=reference_id,
@@ -386,71 +325,9 @@ def _derivation(document: _DerivedDocument, specs: dict[str, FeatureSpec]) -> De
     width = max(spec.width for spec in inputs)
     found = Derivation(
         inputs=inputs,
-        scores=_unpack(document.scores, (d, width), SCORE_BITS, "derived.scores"),
-        precision=_unpack(document.precision, (d, d), MATRIX_BITS, "derived.precision"),
+        scores=unpack(document.scores, (d, width), SCORE_BITS, "derived.scores"),
+        precision=unpack(document.precision, (d, d), MATRIX_BITS, "derived.precision"),
     )
     if not set(found.names) <= specs.keys() or not (np.diag(found.precision) > 0).all():
         raise ReferenceFileError("derived: not what `specs` are made of")
     return found
-
-
-def _feature(document: _FeatureDocument, width: int, place: str) -> FeatureReference:
-    k, s = len(document.directions), len(document.scales_ms)
-    for name, size in (
-        ("kinds", len(document.kinds)),
-        ("upward_only", len(document.upward_only)),
-        ("weights", len(document.weights)),
-    ):
-        if size != k:
-            raise ReferenceFileError(f"{place}.{name}: {size} entries for {k} directions")
-    q = _unpack(document.q, (k,), 40, f"{place}.q")
-    return FeatureReference(
-        counts=_unpack_ints(document.counts, (width,), f"{place}.counts"),
-        directions=Directions(
-            names=document.directions,
-            kinds=document.kinds,
-            phi=_unpack(document.phi, (width, k), STEP_BITS, f"{place}.phi"),
-            q=np.where(np.array([kind == "shape" for kind in document.kinds], dtype=np.bool_), np.nan, q),
-            upward_only=np.array(document.upward_only, dtype=np.bool_),
-            weights=np.array(document.weights, dtype=np.float64),
-        ),
-        profile=_unpack(document.profile, (HOURS, k), STEP_BITS, f"{place}.profile"),
-        scales_ms=np.array(document.scales_ms, dtype=np.int64),
-        v=_unpack(document.v, (s, k), STEP_BITS, f"{place}.v"),
-        m3=_unpack(document.m3, (s, k), STEP_BITS, f"{place}.m3"),
-        n_bar=_unpack(document.n_bar, (s,), STEP_BITS, f"{place}.n_bar"),
-        excluded=document.excluded,
-    )
-
-
-def fixed(values: Floats, bits: int = STEP_BITS) -> Floats:
-    """Values as the file keeps them, rounded to multiples of 2**-bits: what is built equals what is loaded."""
-    rounded: Floats = np.ldexp(np.rint(np.ldexp(values, bits)), -bits)
-    return rounded + 0.0  # no negative zeros
-
-
-def _pack(values: npt.NDArray[Any], bits: int = 0) -> dict[str, Any]:
-    whole = np.rint(np.ldexp(values, bits)) if bits else values
-    raw = np.ascontiguousarray(whole).astype("<i8").tobytes()
-    return {"shape": list(values.shape), "data": base64.b64encode(zlib.compress(raw, 6)).decode()}
-
-
-def _unpack_ints(packed: dict[str, Any], shape: tuple[int, ...], place: str) -> Ints:
-    if packed.get("shape") != list(shape):
-        raise ReferenceFileError(f"{place}: shape {packed.get('shape')}, expected {list(shape)}")
-    size = 8 * int(np.prod(shape))
-    if size > _LARGEST_ARRAY:
-        raise ReferenceFileError(f"{place}: {size} bytes are too many")
-    try:
-        # Bounded: a damaged stream must not blow up memory.
-        raw = zlib.decompressobj().decompress(base64.b64decode(str(packed.get("data")), validate=True), size + 1)
-    except (zlib.error, binascii.Error, ValueError) as error:
-        raise ReferenceFileError(f"{place}: {error}") from error
-    if len(raw) != size:
-        raise ReferenceFileError(f"{place}: {len(raw)} bytes for shape {list(shape)}")
-    return np.frombuffer(raw, dtype="<i8").astype(np.int64).reshape(shape)
-
-
-def _unpack(packed: dict[str, Any], shape: tuple[int, ...], bits: int, place: str) -> Floats:
-    values: Floats = np.ldexp(_unpack_ints(packed, shape, place).astype(np.float64), -bits)
-    return values

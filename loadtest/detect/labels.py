@@ -101,6 +101,7 @@ SCORE_NULLS: tuple[tuple[str, int, Callable[[np.random.Generator, int, int], Flo
     ("scores null ar logit", 223,
      lambda rng, panes, a_day: np.asarray(lfilter([1.0], [1.0, -0.8], 0.18 * rng.normal(size=panes)))),
 )  # fmt: skip
+_BUDGETS = {"labels null clusters .5": 120}
 _QUICK = ("labels null iid", "labels null daily", "labels null pane shocks", "labels null clusters .5")
 
 
@@ -110,11 +111,12 @@ def rows(part: str, *, quick: bool, seed: int) -> Iterator[tuple[Row, list[Row]]
         yield from loss_delays(runs=200 if quick else 1000, seed=seed)
         yield from score_delays(runs=40 if quick else 200, seed=seed)
         return
-    # A rate of .15 a budget is within the bar; 30 budgets show it in two of three runs, 120 in all.
+    # A rate of .15 a budget is within the bar; 30 budgets show it in two of three runs, 120 in all. Where none is
+    # expected, 20 do: of labels in clusters there are .09 (21 in 240 budgets), and 20 budgets would miss in one of two.
     budgets = 20 if quick else 120
     for null in NULLS:
         if not quick or null.name in _QUICK:
-            yield loss_row(null, budgets=budgets, seed=seed)
+            yield loss_row(null, budgets=max(budgets, _BUDGETS.get(null.name, 0)), seed=seed)
             yield adaptive_row(null, budgets=budgets, seed=seed), []
     for name, number, shift in SCORE_NULLS[: 1 if quick else None]:
         yield score_row(name, number, shift, budgets=budgets, seed=seed)
