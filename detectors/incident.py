@@ -288,9 +288,9 @@ def _join(
     new_members: dict[int, tuple[float, float]] = {}
     for finding in found:
         watched = int(np.sum(owner[watches.direction] == owner[finding.winner]))
-        pair = {finding.winner: finding.winner_moved, finding.direction: finding.moved}
+        pair = {finding.winner: finding.winner_moved, finding.direction: finding.long_moved}
         if not state.member[owner[finding.winner]]:
-            new_members[finding.direction] = (finding.moved, float(finding.n))
+            new_members[finding.direction] = (finding.long_moved, finding.long_n)
         new = [(direction, size) for direction, size in pair.items() if direction not in watches.direction]
         sizes |= dict(new[: max(0, WATCHED - watched)])
     directions = np.array(list(sizes), dtype=np.int64)

@@ -60,7 +60,8 @@ def budget(text: object) -> Budget:
 
 
 def instant(text: object) -> int:
-    """Milliseconds since the epoch of an RFC 3339 time, a date, or an integer of milliseconds; UTC without an offset.
+    """Milliseconds since the epoch of an RFC 3339 time, a date, or an integer of milliseconds; UTC without an offset,
+    and where ` UTC` stands behind it.
 
     >>> instant("2025-01-01"), instant("2025-01-01T01:00:00+01:00"), instant("2025-01-01 00:00:00.250")
     (1735689600000, 1735689600000, 1735689600250)
@@ -68,7 +69,7 @@ def instant(text: object) -> int:
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     try:
-        moment = dt.datetime.fromisoformat(text if isinstance(text, str) else "")
+        moment = dt.datetime.fromisoformat(text.removesuffix(" UTC") if isinstance(text, str) else "")
     except ValueError:
         raise ValueError("must be a time such as 2025-01-31, 2025-01-31T14:00:00Z") from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

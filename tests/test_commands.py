@@ -98,6 +98,23 @@ def test_a_table_that_is_not_quite_right_is_read_and_what_was_odd_is_said(tripli
     assert "note: 1 row without a time dropped" in ran.err
 
 
+def test_times_before_1980_are_no_times(tripline: Run, tmp_path: Path) -> None:
+    """Excel counts days: 45,355 of them were half a day of 1970, and a reference was learned of it."""
+    days = "".join(f"{45355 + i / 1440},{i % 7}\n" for i in range(2000))
+    (tmp_path / "days.csv").write_text("ts,a\n" + days)
+    refused = tripline("reference", "build", "days.csv", "--model", "m", "-o", "r.json")
+    assert (refused.code, refused.err) == (
+        2,
+        "tripline: days.csv: row 0: its time would be before 1980; times are RFC 3339, or numbers of s, ms, µs or ns "
+        "since 1970\n",
+    )
+    sound = "".join(f"{START // 1000 + 600 * i},{i % 7}\n" for i in range(2000))
+    (tmp_path / "few.csv").write_text("ts,a\n" + sound + "7,1\n8,1\n")
+    built = tripline("reference", "build", "few.csv", "--model", "m", "-o", "r.json")
+    assert built.out.startswith("m: 2,000 rows from 2025-01-06 00:00")
+    assert "finding: 2 rows without a time are left out" in built.out
+
+
 def test_a_reference_is_built_said_and_shown_again(tripline: Run, tmp_path: Path) -> None:
     write_csv(tmp_path / "history.csv", rows(9 * 24, start=START, seed=4))
     built = tripline("reference", "build", "history.csv", "--model", "m", "-o", "new/r.json")

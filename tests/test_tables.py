@@ -107,6 +107,7 @@ def test_our_own_events_as_json_lines_are_a_table(tmp_path: Path) -> None:
         ("2025-01-01", NEW_YEAR),
         ("2025-01-01 00:00:00", NEW_YEAR),
         ("2025-01-01T01:00:00.5+01:00", NEW_YEAR + 500),
+        ("2025-01-01 00:00:00.5 UTC", NEW_YEAR + 500),
     ],
 )
 def test_a_time_is_what_people_write(tmp_path: Path, written: str, expected: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -11,18 +12,22 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from detectors.building import ReferenceBuilder
 from detectors.references import Finding, Reference, dumps, loads
+from detectors.rows import NO_TIME, Rows
 from detectors.words import words
 from schemas.errors import ReferenceFileError, TriplineError
+from schemas.events import EARLIEST_MS
 from schemas.layouts import FeatureLists, Layout
 from streamer import spans
 from streamer.commands.progress import with_progress
 from streamer.commands.written import folder_for, write
 from streamer.config import load
+from streamer.core.timestamps import LATEST_MS
 from streamer.table_files import TableError
-from streamer.tables import Reading, Table, reading_of
+from streamer.tables import Part, Reading, Table, reading_of
 
 #: Where the configuration is unless somebody says otherwise.
 CONFIG = Path("tripline.yaml")
@@ -142,7 +147,7 @@ def learn(
     for what, take in (("looking", builder.survey), ("counting", builder.count)):
         parts = table.parts()
         for part in with_progress(parts, what=what, total=table.total) if progress else parts:
-            take(part.rows)
+            take(_in_our_time(part, table))
     for column, met in table.tally.words.items():
         texts = f"{met.count:,} text{'s' * (met.count != 1)} among its numbers, counted as missing"
         words = f"{column}: {texts}, the first in row {met.place:,}: {met.value!r}"
@@ -174,6 +179,21 @@ def _lists(config: Path, model: str) -> FeatureLists:
         return FeatureLists()
     found = load(config).config.models.get(model)
     return FeatureLists() if found is None else found.features.lists
+
+
+def _in_our_time(part: Part, table: Table) -> Rows:
+    """The rows; a time that no event of a stream may have is none. `TableError` where the first part has such alone."""
+    ts = part.rows.ts
+    odd = (ts != NO_TIME) & ((ts < EARLIEST_MS) | (ts > LATEST_MS))
+    if not odd.any():
+        return part.rows
+    if odd.all() and part.first == table.reading.first:
+        when = "before 1980" if ts[0] < EARLIEST_MS else "after the year 9999"
+        raise TableError(
+            f"{table.path}: row {part.first}: its time would be {when}; times are RFC 3339, or numbers of s, ms, µs or "
+            "ns since 1970"
+        )
+    return dataclasses.replace(part.rows, ts=np.where(odd, NO_TIME, ts))
 
 
 def _gap(text: str) -> int:

@@ -9,6 +9,7 @@ import pytest
 from panes_of_counts import layout, reference
 
 from detectors import evidence
+from detectors.charts import tempered
 from detectors.scopes import build_scope
 
 OF = reference(numbers=1, events=20)
@@ -53,3 +54,28 @@ def test_an_alarm_is_named_location_where_that_moved_most_or_explains_it(
 ) -> None:
     """Half a sd added to amounts of money: the bet on their skew won, its cap being the higher; they are larger."""
     assert name(winner=winner, sign=sign, moved=moved) == expected
+
+
+def test_the_size_is_counted_by_the_boldest_bet_of_as_much_evidence() -> None:
+    """A capped change moves every bet alike; the timid one rose before it, and halves the size."""
+    bets, learned = SCOPE.bets, SCOPE.monitors.learned[0]
+    ups = (bets.bet_direction == learned.names.index("location")) & (bets.sign > 0) & (bets.bet_monitor == 0)
+    order = np.flatnonzero(ups)[np.argsort(bets.fraction[ups])]
+    timid, middle, bold = order.tolist()
+    charts = SCOPE.start().charts
+    r, moved, events = np.ones(bets.size), np.zeros(bets.size), np.zeros(bets.size)
+    since = np.ones_like(charts.since)
+    r[order] = np.array([1e6, 1e5, 1e5]) / bets.weight[order]
+    moved[timid], events[timid] = 120.0, 320.0
+    moved[middle], events[middle] = 120.0, 200.0
+    moved[bold], events[bold], since[bold] = 120.0, 120.0, 3
+    charts = replace(charts, r=r, moved=moved, events=events, since=since)
+
+    def size(charts: tempered.Charts) -> tuple[float, int]:
+        nothing = np.zeros(bets.direction_monitor.size)
+        found = evidence.find(bets, charts, learned, monitor=0, pane=4, profile=lambda _: nothing)
+        return found.size, found.onset
+
+    weaker = replace(charts, r=np.where(np.arange(bets.size) == bold, r / 100.0, r))
+    assert size(charts) == (1.0, 1)
+    assert size(weaker) == (0.6, 1)
