@@ -34,6 +34,7 @@ from detectors.outcome_states import OutcomeState
 from detectors.outcome_ticks import Tick
 from detectors.outcome_ticks import tick as ticked
 from detectors.outcomes import LARGEST_ERROR
+from detectors.performance import expected_of
 from detectors.results import DRIFT, OK, UNDECIDED, Absorbed, Alarm, Cleared
 from detectors.seasonality import pane_weights
 from schemas.alerts import Evidence, Reason
@@ -79,7 +80,7 @@ def update(
     layout = scope.layout
     begun = start if state.begun < 0 else state.begun
     state = state._replace(begun=begun)
-    matched, expected = (int(counts[0, at]) for at in (scope.table.n, scope.table.expected))
+    matched, expected = int(counts[0, scope.table.n]), expected_of(scope.table, counts[0])
     state, waits = _covered(scope, state, matched=matched, expected=expected)
     if waits or matched == 0:
         return state, _result(scope, state, start=start, waits=waits, n=_labels(scope, counts))

@@ -127,8 +127,9 @@ class JoinedRows:
 class OutcomeTable:
     """Where things stand in the vector.
 
-    n: predictions with an outcome (index 0); expected: predictions that could get one (index 1). delay: 64 logarithmic
-    buckets per class (one set for all beyond 8 classes). margins (classes, 3): of rows with a predicted label, right,
+    n: predictions with an outcome (index 0); expected: predictions that came by themselves and could get one (index 1),
+    see `detectors.performance.expected_of`. delay: 64 logarithmic buckets per class (one set for all beyond 8 classes).
+    margins (classes, 3): of rows with a predicted label, right,
     predicted, actual. outside: labels that are no class. confusion (predicted, actual): up to 16 classes. top (2): rows
     with ranks, those with the truth in the first five. bins (bins, 5): n, Σy, Σp, Σp², Σpy by score; y is 1 for the
     positive class, or, of more than two classes, for a right label. losses (2, 2): Σ and Σ² of log loss, of Brier.

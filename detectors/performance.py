@@ -91,8 +91,16 @@ def score_sums(table: OutcomeTable, counts: Ints) -> Floats:
 
 def coverage(table: OutcomeTable, counts: Ints) -> float | None:
     """Share of the predictions that could get an outcome that have one; None when there were none."""
-    expected = int(counts[table.expected])
+    expected = expected_of(table, counts)
     return int(counts[table.n]) / expected if expected else None
+
+
+def expected_of(table: OutcomeTable, counts: Ints) -> int:
+    """Predictions that could get an outcome: those that came by themselves, and at least those that have one.
+
+    An echo brings its own along, which as a rule came by itself, too: counted twice, coverage could not pass one half.
+    """
+    return max(int(counts[table.expected]), int(counts[table.n]))
 
 
 def delays(table: OutcomeTable, counts: Ints) -> dict[str, dict[str, float]]:

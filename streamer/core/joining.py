@@ -225,7 +225,6 @@ class Join:
             code, truth = self._pairing.codes(rows.place[now[new]], told, now[new])
             new, code, truth = new[code != NONE], code[code != NONE], truth[code != NONE]
             fresh = rows.take(now[new])
-            self._pairing.expect(fresh)
             start = self._keep(key[now[new]], fresh)
             kept = self.pending.next - start
             best[new[:kept]] = np.arange(start, start + kept)

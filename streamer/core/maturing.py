@@ -147,9 +147,9 @@ def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
         scope, _charts(model, scope), start=pane.start, local=local, counts=counts
     )
     judge = turn.judge(model, form)
-    if counts[0, scope.table.expected] > 0:
-        model.ledger.coverage = counts[0, scope.table.n].item() / counts[0, scope.table.expected].item()
-        judge.changed = True
+    share = performance.coverage(scope.table, counts[0])
+    if share is not None:
+        model.ledger.coverage, judge.changed = share, True
     members = [] if model.episode is None else model.episode.members
     gone = {(one.view, one.feature) for one in result.cleared}
     over = bool(gone) and all(member.monitor in gone for member in members if member.firing)

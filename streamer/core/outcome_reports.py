@@ -53,7 +53,7 @@ def outcome_report(
         revision=pane.revision,
         early=early,
         n=int(total[table.n]),
-        expected=int(total[table.expected]),
+        expected=performance.expected_of(table, total),
         late_n=int(pane.late.counts[:, table.n].sum()) if pane.late.slots else 0,
         coverage=None if share is None else nine(share),
         views=[
@@ -84,7 +84,7 @@ def _view(table: OutcomeTable, view: View, counts: Ints) -> OutcomeViewReport:
     return OutcomeViewReport(
         view=view,
         n=int(counts[table.n]),
-        expected=int(counts[table.expected]),
+        expected=performance.expected_of(table, counts),
         metrics=performance.measure(table, counts),
         calibration=performance.calibration(table, counts),
         classes=class_calibration(table, counts),
@@ -136,7 +136,8 @@ def _findings(
     if result is not None and result.waits:
         found.append(result.waits)
     elif share is not None and total[table.n] <= 0:
-        found.append(f"no label of {int(total[table.expected])} predictions is in: nothing is known of the model")
+        rows = performance.expected_of(table, total)
+        found.append(f"no label of {rows} predictions is in: nothing is known of the model")
     learned = {} if form.reference.labels is None else form.reference.labels.delays
     unlike = performance.unlike_medians(learned) if usual is None else performance.unlike_delays(table, usual)
     if early and unlike and (share is None or share < performance.COVERED):
