@@ -14,12 +14,16 @@ from streamer.core.control import Control
 from streamer.core.records import Batch, Output, PlainRecord, Record
 from streamer.stages import Monitoring, Profiling
 from tests.faults.storm import Storm
+from tests.simulation.invariants import gaps_in
 
 INPUTS = ("predictions", "outcomes")
 
 
 class Left:
-    """The topics of a storm's application, read once each, to their ends, committed records only."""
+    """The topics of a storm's application, read once each, to their ends, committed records only.
+
+    Of inputs there is also what their logs held before something was deleted from them.
+    """
 
     def __init__(self, storm: Storm) -> None:
         self.stages: tuple[Any, ...] = (Profiling(inputs=INPUTS), Monitoring())
@@ -27,13 +31,22 @@ class Left:
         self.sources, self.profiles = storm.partitions, 2
         self._name, self._bootstrap = storm.site.name, storm.site.bootstrap
         self._inputs = {"predictions": storm.site.input, "outcomes": storm.site.outcomes}
+        self._kept = storm.kept
         self._read: dict[str, Sequence[Record]] = {}
+
+    def topic(self, name: str) -> str:
+        """Name on Kafka of a logical topic."""
+        return self._inputs.get(name, f"{self._name}-{name}")
 
     def visible(self, name: str) -> Sequence[Record]:
         """Committed records of a logical topic."""
-        topic = self._inputs.get(name, f"{self._name}-{name}")
+        topic = self.topic(name)
         if topic not in self._read:
-            self._read[topic] = logs.read(self._bootstrap, topic)
+            there = logs.read(self._bootstrap, topic)
+            if kept := self._kept.get(name):
+                whole = kept | {(record.partition, record.offset): record for record in there}
+                there = [whole[place] for place in sorted(whole)]
+            self._read[topic] = there
         return self._read[topic]
 
     def changelog(self, stage: str) -> Sequence[Record]:
@@ -60,9 +73,12 @@ class Undisturbed:
     def _profiles(self) -> list[PlainRecord]:
         left = self._left
         by_source: dict[int, list[tuple[str, Record]]] = defaultdict(list)
+        passed_over = gaps_in(left.visible("audit"))
         for name in INPUTS:
+            gaps = [(place, range(begin, end)) for topic, place, begin, end in passed_over if topic == left.topic(name)]
             for record in left.visible(name):
-                by_source[record.partition].append((name, record))
+                if not any(place == record.partition and record.offset in gap for place, gap in gaps):
+                    by_source[record.partition].append((name, record))
         found: list[Output] = []
         for source, arrived in sorted(by_source.items()):
             state = profiling.start(left.control, source, next=dict.fromkeys(INPUTS, 0))

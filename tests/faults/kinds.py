@@ -5,18 +5,23 @@ The table FAULTS names them for plans, the printed table and the README.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 
+import logs
 from brokers import eventually
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from steps import STEPS
 
 from streamer.commands.measured_worker import tripline
+from streamer.core.profiling_state import decode_position
 from tests.faults.storm import SESSION_MS, Storm
+from tests.simulation.invariants import gaps_in
 
 Fault = Callable[[Storm, random.Random], None]
 
@@ -32,6 +37,18 @@ def kill_while_it_restores(storm: Storm, chance: random.Random) -> None:
     for _ in range(2):
         storm.end(slot, signal.SIGKILL)
         time.sleep(chance.uniform(0.5, 2.5))
+    storm.end(slot, signal.SIGKILL)
+
+
+def die_at_a_step(storm: Storm, chance: random.Random) -> None:
+    """A worker comes back and dies by SIGKILL between two named steps of a restore or of a transaction, thrice."""
+    slot = chance.choice(storm.slots)
+    for step in chance.sample(STEPS, 3):
+        before = storm.ends(slot)
+        storm.steps[slot] = step
+        storm.end(slot, signal.SIGKILL)
+        with contextlib.suppress(AssertionError):  # a worker without a task of that stage does not come by there
+            eventually(lambda: storm.ends(slot) > before + 1, within=20)  # noqa: B023
     storm.end(slot, signal.SIGKILL)
 
 
@@ -117,12 +134,33 @@ def lose_the_group(storm: Storm, chance: random.Random) -> None:
     storm.held_back -= set(storm.slots)
 
 
+def truncate_an_input(storm: Storm, chance: random.Random) -> None:
+    """Retention takes what nobody has read: the worker of that partition ends with 72; told to accept, it goes on."""
+    place = chance.randrange(storm.partitions)
+    for slot in storm.slots:
+        storm.end(slot, signal.SIGKILL, respawn=False)
+    eventually(lambda: _unread(storm, place) > 300, within=60, every=0.5, what="something unread")
+    storm.keep("predictions")
+    start = _truncate(storm, place)
+    before = len(storm.exits)
+    storm.held_back -= set(storm.slots)
+    eventually(lambda: 72 in {code for _, code in storm.exits[before:]}, within=60, what="exit 72")
+    storm.accepting |= set(storm.slots)
+    eventually(lambda: (place, start) in _accepted(storm), within=60, every=0.5, what="the gap accepted")
+    storm.accepting.clear()
+    storm.exits[before:] = [one for one in storm.exits[before:] if one[1] != 72]
+    storm.last_words[:] = [words for words in storm.last_words if "ended with 72" not in words]
+    # From now on nobody may pass over anything.
+    for slot in storm.slots:
+        storm.end(slot, signal.SIGKILL)
+
+
 def lose_alertmanager(storm: Storm, chance: random.Random) -> None:
     """Alertmanager ends and comes back with nothing in memory."""
     import shutil
 
     storm.alertmanager.kill()
-    time.sleep(chance.uniform(1.0, 5.0))
+    time.sleep(chance.choice((2.0, 5.0, 5.0, 60.0)))
     shutil.rmtree(storm.alertmanager.folder / "data", ignore_errors=True)
     storm.alertmanager.start()
 
@@ -139,6 +177,38 @@ def apply_a_layout(storm: Storm, chance: random.Random) -> None:
     storm.tolerance = round(storm.tolerance + 0.01, 2)
     storm.configure()
     storm.site.command("apply", "-c", str(storm.file(0)))
+
+
+def _unread(storm: Storm, place: int) -> int:
+    """Records of a partition of the predictions that no position has passed."""
+    positions = [
+        decode_position(record.value or b"")
+        for record in logs.read(storm.site.bootstrap, storm.topic(f"{storm.site.name}-profiling-changelog"))
+        if record.key == b"position" and record.partition == place
+    ]
+    return _end(storm, place) - positions[-1].next["predictions"]
+
+
+def _end(storm: Storm, place: int) -> int:
+    reader = Consumer({"bootstrap.servers": storm.site.bootstrap, "group.id": "storm", "log_level": 0})
+    try:
+        return int(reader.get_watermark_offsets(TopicPartition(storm.topic("predictions"), place), timeout=30)[1])
+    finally:
+        reader.close()
+
+
+def _truncate(storm: Storm, place: int) -> int:
+    """Delete what was kept of a partition of the predictions; the log's new start."""
+    start = 1 + max(offset for partition, offset in storm.kept["predictions"] if partition == place)
+    admin = AdminClient({"bootstrap.servers": storm.site.bootstrap, "log_level": 0})
+    at = TopicPartition(storm.topic("predictions"), place, start)
+    admin.delete_records([at])[at].result()
+    return start
+
+
+def _accepted(storm: Storm) -> set[tuple[int, int]]:
+    """Partition and end of every gap that the audit has."""
+    return {(partition, end) for _, partition, _, end in gaps_in(logs.read(storm.site.bootstrap, storm.topic("audit")))}
 
 
 def _delete_groups(storm: Storm) -> None:
@@ -160,8 +230,8 @@ def _delete_groups(storm: Storm) -> None:
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
-        kill_worker, kill_while_it_restores, kill_all_workers, make_a_zombie, pause_worker, add_and_remove_worker,
-        same_slot_twice, move_a_clock, kill_broker, pause_broker, cut_the_line, lose_the_group, lose_alertmanager,
-        sicken_alertmanager, apply_a_layout,
+        kill_worker, kill_while_it_restores, die_at_a_step, kill_all_workers, make_a_zombie, pause_worker,
+        add_and_remove_worker, same_slot_twice, move_a_clock, kill_broker, pause_broker, cut_the_line,
+        lose_the_group, truncate_an_input, lose_alertmanager, sicken_alertmanager, apply_a_layout,
     )
 }  # fmt: skip

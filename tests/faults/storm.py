@@ -10,12 +10,14 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import logs
 import numpy as np
 import orjson
 from brokers import Alertmanager, eventually, free_port
@@ -24,11 +26,13 @@ from confluent_kafka import Producer
 from streamer.commands.bench_topics import STREAM_MS, Site, build_references
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
+from streamer.core.records import PlainRecord
 from streamer.generating import Applicants, Applications, Ints, Shift
 from tests.faults.clusters import Brokers
 from tests.faults.proxies import Proxy
 from tests.faults.watching import Watcher
 
+STEPPING = Path(__file__).parents[1] / "integration" / "steps.py"
 #: A worker that ends for another reason than a kill or trouble with the broker is a defect.
 EXPECTED_EXITS = frozenset({-9, 70, 73})
 MODELS = ("lending-north", "lending-south")
@@ -75,7 +79,11 @@ _time.time_ns = lambda _now=_time.time_ns: _now() + _ahead * 1_000_000_000
 
 
 class Storm:
-    """Everything that runs. slots: workers that are always there; `extra` comes and goes."""
+    """Everything that runs. slots: workers that are always there; one more comes and goes.
+
+    ahead: slots whose clock is; held_back: those that are not started again; accepting: those that accept a gap; steps:
+    where the next worker of a slot dies. kept: of inputs, by logical name, what their logs may not hold any more.
+    """
 
     def __init__(
         self, folder: Path, *, version: str, slots: int = 2, partitions: int = 4, rate: int = 600, brokers: int = 1
@@ -92,6 +100,9 @@ class Storm:
         self.last_words: list[str] = []
         self.ahead: set[int] = set()
         self.held_back: set[int] = set()
+        self.accepting: set[int] = set()
+        self.steps: dict[int, str] = {}
+        self.kept: dict[str, dict[tuple[int, int], PlainRecord]] = {}
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._spawned: dict[int, float] = {}
         self._ports = {slot: free_port() for slot in range(slots + 1)}
@@ -157,8 +168,24 @@ class Storm:
             environment["PYTHONPATH"] = os.pathsep.join(there)
         command = [*tripline(), "run", "-c", str(self.file(slot)), "--slot", str(slot)]
         self._spawned[slot] = time.monotonic()
+        if slot in self.accepting:
+            command.append("--accept-gap")
+        if step := self.steps.pop(slot, ""):
+            plan = self.folder / f"steps-{slot}"
+            plan.write_text(step)
+            command[: len(tripline())] = [sys.executable, str(STEPPING), str(plan)]
         with (self.folder / f"worker-{slot}.log").open("ab") as out:
             self._children[slot] = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+
+    def topic(self, name: str) -> str:
+        """Name on Kafka of an input, or of what workers write."""
+        return {"predictions": self.site.input, "outcomes": self.site.outcomes}.get(name, f"{self.site.name}-{name}")
+
+    def keep(self, name: str) -> None:
+        """Read an input, and keep what was read: the log may not."""
+        of = self.kept.setdefault(name, {})
+        there = logs.read(self.site.bootstrap, self.topic(name))
+        of.update({(record.partition, record.offset): record for record in there})
 
     def child(self, slot: int) -> subprocess.Popen[bytes]:
         """The process in a slot."""
@@ -172,6 +199,10 @@ class Storm:
                 self.held_back.add(slot)
             child.send_signal(number)
             return child.wait(30)
+
+    def ends(self, slot: int) -> int:
+        """How often a slot's worker has ended so far."""
+        return sum(one == slot for one, _ in self.exits)
 
     def ready(self, slot: int) -> bool:
         """Assigned and restored."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from schemas.alerts import AuditRecord, Reason
 from schemas.envelopes import TYPES, open_envelope, unwrap
 from schemas.errors import ProtocolBroken
 from schemas.events import DeadLetter
@@ -29,6 +30,7 @@ from streamer.core.positions import MonitoringPosition, unpack
 from streamer.core.profiling_state import decode_position
 from streamer.core.records import Batch, Record
 from streamer.kafka.stages import Stage
+from streamer.stages import GAP
 
 #: Outputs of stage 2 that a reader sees.
 SAID = ("windows", "alerts", "incidents", "retrain-triggers", "audit")
@@ -96,6 +98,13 @@ def events(world: Evidence) -> dict[tuple[str, int], int]:
     return {(report.model, report.start): report.n for report in _reports(world, WindowReport)}
 
 
+def gaps_in(audit: Iterable[Record]) -> list[tuple[str, int, int, int]]:
+    """Topic, partition, begin and end of each accepted gap."""
+    notes = [unwrap(record.value or b"", AuditRecord) for record in audit]
+    found = [note.details for note in notes if note.reason is Reason.GAP_ACCEPTED]
+    return [(str(of["topic"]), *(int(str(of[name])) for name in ("partition", "from", "to"))) for of in found]  # type: ignore[misc]
+
+
 def _joined(world: Evidence) -> list[str]:
     """I4, by the ranges that the records themselves tell."""
     ends: dict[tuple[int, int], Delta | Progress] = {}
@@ -129,7 +138,7 @@ def _replayed(world: Evidence, compacted: Sequence[str]) -> list[str]:
                 break
             batch = Batch("profiles", [], batch.next_offset)
         for topic in SAID:
-            there = [(r.key, r.value) for r in world.visible(topic) if r.partition == partition]
+            there = [(r.key, r.value) for r in _said(world, topic) if r.partition == partition]
             wanted = [(key, value) for name, key, value in expected if name == topic]
             if topic in compacted and dict(there) == dict(wanted) and _within(there, wanted):
                 continue
@@ -137,6 +146,11 @@ def _replayed(world: Evidence, compacted: Sequence[str]) -> list[str]:
                 at = next((i for i, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]), -1)
                 found.append(f"I2b replay: {topic}/{partition}: {len(there)} records for {len(wanted)}, first at {at}")
     return found
+
+
+def _said(world: Evidence, topic: str) -> list[Record]:
+    """What stage 2 said; in the audit there are also the gaps that an operator has accepted."""
+    return [record for record in world.visible(topic) if topic != "audit" or not gaps_in([record])]
 
 
 def _within(some: Sequence[object], of: Sequence[object]) -> bool:
@@ -221,6 +235,10 @@ def _letters(world: Evidence) -> list[str]:
         for partition, last in {one.partition: one.value for one in positions}.items():
             for reason, n in decode_position(last or b"").drops.items():
                 dropped[partition, reason] += n
+    # What was deleted unread has no letter: it stands in the audit.
+    gaps = [one for one in gaps_in(world.visible("audit")) if not one[0].endswith("profiles")]
+    for _, partition, begin, end in gaps:
+        letters[partition, GAP] += end - begin
     return [] if +letters == +dropped else [f"I7 dead letters: {+letters} for {+dropped}"]
 
 
