@@ -42,6 +42,8 @@ _NOT_THIS = (
 )
 #: What a client library says of a connection that will not be let in, however often it is tried.
 _SHUT_OUT = re.compile(r"Authentication ?[Ff]ailed|SaslAuthenticationFailed|CERTIFICATE_VERIFY_FAILED|SaslMechanism")
+#: All that it says where a broker does not take our certificate.
+_CLOSED = re.compile(r"Connection at \S+ closed")
 
 
 def explained(what: str, error: BaseException, settings: KafkaSettings) -> TriplineError:
@@ -101,6 +103,9 @@ class Overheard(logging.Handler):
         if self.shut_out:
             return AccessDenied(f"Kafka at {settings.bootstrap_servers} does not let us in: {self.said}")
         found = explained("", error, settings)
+        if "ssl_context" in settings.security and _CLOSED.search(self.said):
+            what = "closes the connection: does it want a certificate of ours, or another one (kafka.tls)?"
+            return BrokerUnavailable(f"Kafka at {settings.bootstrap_servers} {what}")
         return BrokerUnavailable(f"{found}: {self.said}") if self.said else found
 
 

@@ -1,11 +1,12 @@
-"""A broker with TLS, SASL SCRAM and an authorizer, for tests: who may do what is what the test says.
+"""A broker with TLS, SASL SCRAM, client certificates and an authorizer, for tests: who may do what the test says.
 
-Beside the secured listener there is a plain one, whose clients may do everything: tests prepare things there.
+Beside the secured listeners there is a plain one, whose clients may do everything: tests prepare things there.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -29,13 +30,19 @@ from parts import PartMissing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SECURE = """\
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:{secure}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},{both}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},{both}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL
 listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={certificate}
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.keystore.type=PEM
+listener.name.mutual.ssl.keystore.location={certificate}
+listener.name.mutual.ssl.truststore.type=PEM
+listener.name.mutual.ssl.truststore.location={ca}
+listener.name.mutual.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
@@ -68,10 +75,11 @@ class Certificates:
             "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign",
         )  # fmt: skip
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of `name`, good for 127.0.0.1 and localhost."""
+    def issue(self, name: str, *, key_password: str = "") -> tuple[Path, Path]:
+        """Certificate and key of `name`, good for 127.0.0.1 and localhost. key_password: of the key, if it has one."""
+        protected = ["-passout", f"pass:{key_password}"] if key_password else ["-nodes"]
         self._openssl(
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}",
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *protected, "-subj", f"/CN={name}",
             "-keyout", f"{name}.key", "-out", f"{name}.csr",
         )  # fmt: skip
         (self.folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
@@ -86,15 +94,22 @@ class Certificates:
 
 
 class SecuredKafka(Kafka):
-    """`secure` is the address for those with a password; `bootstrap` the one of those who may do everything."""
+    """`secure` is the address for those with a password, `mutual` for those with a certificate, whose CN is their name.
+
+    Clients of `bootstrap` may do everything.
+    """
 
     def __init__(self, folder: Path, certificates: Certificates, *, version: str = "4.3.1") -> None:
         super().__init__(folder, version=version, heap_mb=512)
-        self.certificates, self._secure = certificates, free_port()
+        self.certificates, self._secure, self._mutual = certificates, free_port(), free_port()
 
     @property
     def secure(self) -> str:
         return f"127.0.0.1:{self._secure}"
+
+    @property
+    def mutual(self) -> str:
+        return f"127.0.0.1:{self._mutual}"
 
     def _format(self) -> None:
         super()._format()
@@ -104,7 +119,10 @@ class SecuredKafka(Kafka):
         properties = self.folder / "server.properties"
         text = properties.read_text()
         controller = text.partition("CONTROLLER://127.0.0.1:")[2].partition("\n")[0]
-        values = {"port": self.port, "controller": controller, "secure": self._secure, "certificate": both}
+        values = {
+            "port": self.port, "controller": controller, "certificate": both, "ca": self.certificates.ca,
+            "both": f"SECURE://{self.secure},MUTUAL://{self.mutual}",
+        }  # fmt: skip
         properties.write_text(text + SECURE.format(**values))
 
     def admin(self) -> AdminClient:
@@ -143,8 +161,9 @@ def rights_of(principal: str) -> list[Right]:
     lines = [line for line in (DEPLOY / "kafka-acls.csv").read_text().splitlines() if not line.startswith("#")]
     return [
         Right(who, resource, pattern, name, operation)
-        for who, resource, pattern, name, operations, _ in csv.reader(lines)
+        for who, resource, pattern, names, operations, _ in csv.reader(lines)
         if who == principal
+        for name in names.split()
         for operation in operations.split()
     ]
 
@@ -156,6 +175,6 @@ def _binding(right: Right) -> AclBinding:
         ResourcePatternType[right.pattern.upper()],
         right.principal,
         "*",
-        AclOperation[right.operation.upper()],
+        AclOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", right.operation).upper()],
         AclPermissionType.ALLOW,
     )

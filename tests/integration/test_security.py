@@ -8,6 +8,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ models:
 """
 #: bcrypt of "test".
 WEB = """\
-tls_server_config: {{cert_file: {certificate}, key_file: {key}}}
+tls_server_config:
+  cert_file: {certificate}
+  key_file: {key}
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: {ca}
 basic_auth_users: {{tripline: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay}}
 """
 
@@ -217,21 +222,66 @@ def test_a_broker_that_an_unknown_authority_vouches_for_is_not_trusted(deploymen
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
 
+def test_a_certificate_with_a_key_under_a_password_is_a_way_in(secured: SecuredKafka, deployment: Secured) -> None:
+    """Without SASL: the broker takes the name in the certificate for the user's; without one it lets nobody in."""
+    certificate, key = secured.certificates.issue(WORKER, key_password="key-password")
+    files = f"certificate_file: {certificate}, key_file: {key}, key_password: {{env: KEY_PASSWORD}}"
+    lines = [line for line in deployment.secure.read_text().splitlines() if "sasl:" not in line]
+    text = "\n".join(lines).replace(secured.secure, secured.mutual).replace("broker_timeout: 10s", "broker_timeout: 2s")
+    ours = text.replace(f"ca_file: {secured.certificates.ca}", f"ca_file: {secured.certificates.ca}, {files}")
+    stranger, stranger_key = Certificates(deployment.folder / "strangers").issue(WORKER)
+    other = f"certificate_file: {stranger}, key_file: {stranger_key}"
+    ways = {
+        "mutual": ours,
+        "none": text,
+        "strange": text.replace("ca_file", other + ", ca_file"),
+        "locked": ours.replace("KEY_PASSWORD", "WRONG_PASSWORD"),
+    }
+    deployment.environment |= {"KEY_PASSWORD": "key-password", "WRONG_PASSWORD": "guess-guess"}
+    for name, way in ways.items():
+        (deployment.folder / f"{name}.yaml").write_text(way)
+
+    def said(name: str, *words: str) -> tuple[int, str]:
+        deployment.file = deployment.folder / f"{name}.yaml"
+        done = deployment.tripline(*words)
+        deployment.file = deployment.secure
+        return done.returncode, done.stdout + done.stderr
+
+    deployment.file = deployment.folder / "mutual.yaml"
+    worker = deployment.start()
+    deployment.file = deployment.secure
+    eventually(lambda: deployment.ask("readyz") == 200 or not worker.running, within=40, what="ready")
+    worker.stop(within=10)
+    assert worker.code == 0, worker.tail()
+    assert "key-password" not in log_of(worker)
+
+    none, strange, locked = (said(name, "run", "--slot", "0") for name in ("none", "strange", "locked"))
+    # All that a client library sees of it is a connection that is closed, as a broker does that goes away.
+    assert (none[0], strange[0], locked[0]) == (70, 70, 2)
+    assert "does it want a certificate of ours, or another one (kafka.tls)?" in none[1]
+    assert "does it want a certificate of ours, or another one (kafka.tls)?" in strange[1]
+    assert f"tls: {secured.certificates.ca}, {certificate}, {key}: " in locked[1]
+    assert "guess-guess" not in locked[1]
+
+
 async def test_alertmanager_behind_tls_and_a_password(secured: SecuredKafka, tmp_path: Path) -> None:
-    """A real one with a web.config: neither without the password nor without its authority does a POST go through."""
+    """A real one with a web.config: without password, its authority or our certificate no POST goes through."""
     certificate, key = secured.certificates.issue("alertmanager")
     web = tmp_path / "web.yml"
-    web.write_text(WEB.format(certificate=certificate, key=key))
+    web.write_text(WEB.format(certificate=certificate, key=key, ca=secured.certificates.ca))
     alertmanager = Alertmanager(tmp_path / "alertmanager", port=free_port())
     alertmanager.command.append(f"--web.config.file={web}")
     alertmanager.spawn()
     url = f"https://127.0.0.1:{alertmanager.port}"
     ca = str(secured.certificates.ca)
+    ours, our_key = map(str, secured.certificates.issue("tripline", key_password="key-password"))
+    proved = Access(ca_file=ca, certificate_file=ours, key_file=our_key, key_password="key-password")
     accesses = [
-        Access(username="tripline", password="test", ca_file=ca),
-        Access(username="tripline", password="wrong", ca_file=ca),
-        Access(ca_file=ca),
+        replace(proved, username="tripline", password="test"),
+        replace(proved, username="tripline", password="wrong"),
+        proved,
         Access(username="tripline", password="test"),
+        Access(username="tripline", password="test", ca_file=ca),
     ]
     try:
         await asyncio.to_thread(eventually, lambda: b"Listening on" in alertmanager.log.read_bytes(), within=20)
@@ -240,6 +290,7 @@ async def test_alertmanager_behind_tls_and_a_password(secured: SecuredKafka, tmp
         alertmanager.stop()
     assert said[0].startswith("0.")
     assert ["401" in said[1], "401" in said[2], "CERTIFICATE_VERIFY_FAILED" in said[3]] == [True] * 3
+    assert not said[4].startswith("0.")
     assert not [words for words in said if "wrong" in words or "test" in words.replace("/tests", "")]
 
 
