@@ -82,9 +82,10 @@ def _parts(
     parts = []
     for place, chosen in sorted(by_plan.items()):
         plan, mine = cells.plans[place], np.array(chosen, dtype=np.int64)
-        segments = [values.segment(plan, column, mine) for column in plan.layout.segments]
+        layout = plan.layout
+        segments = [values.segment(plan, column, mine) for column in (*layout.segments, *layout.marginals)]
         of_version = version._replace(codes=version.codes[mine])
-        limit = plan.layout.limits.string_length
+        limit = layout.limits.string_length
         cell = cells.codes(plan, [bounded(column, limit) for column in (of_version, *segments)])
         none = np.zeros(mine.size, dtype=np.int64)
         said = values.said(mine)

@@ -20,11 +20,12 @@ _NEVER = -(1 << 62)
 
 
 class Cell(NamedTuple):
-    """The finest that a prediction is counted under. layout: its id."""
+    """The finest that a prediction is counted under. layout: its id; further: values of its marginal columns."""
 
     layout: str
     version: str
     segment: tuple[str, ...]
+    further: tuple[str, ...] = ()
 
 
 class JoinCells:
@@ -70,7 +71,8 @@ class JoinCells:
         if found is not None:
             return found
         if len(self.names) >= MOST:
-            cell = Cell(cell.layout, OTHER, (OTHER,) * len(cell.segment))
+            others = (OTHER,) * len(cell.further)
+            cell = Cell(cell.layout, OTHER, (OTHER,) * len(cell.segment), others)
             if cell in self._codes:
                 return self._codes[cell]
         code = self._codes[cell] = len(self.names)
@@ -81,7 +83,7 @@ class JoinCells:
         return code
 
     def codes(self, plan: Plan, columns: Sequence[Names]) -> Ints:
-        """Codes of rows of one layout, (n,). columns: the version, then the segments."""
+        """Codes of rows of one layout, (n,). columns: the version, the segments, the marginal columns."""
         key, names = columns[0].codes, columns[0].names
         found: list[tuple[str, ...]] = [(name,) for name in names]
         for column in columns[1:]:
@@ -94,8 +96,9 @@ class JoinCells:
         there = np.unique(key) if len(found) > 1 else np.zeros(1, dtype=np.int64)
         codes = np.zeros(len(found), dtype=np.int64)
         for place in there.tolist():
-            version, *segment = found[place]
-            codes[place] = self.code(Cell(plan.id, version, tuple(segment)))
+            version, *values = found[place]
+            crossed = len(plan.layout.segments)
+            codes[place] = self.code(Cell(plan.id, version, tuple(values[:crossed]), tuple(values[crossed:])))
         return codes[key]
 
     def place(self, codes: Ints) -> Ints:

@@ -98,19 +98,43 @@ class JoinTables:
         cell = np.concatenate([*(one[1] for one in expected), *(one.cell for one in found)])
         n = sum(one[0].size for one in expected)
         late = np.concatenate([np.zeros(n, dtype=bool), *(one.late for one in found)])
-        panes, code = np.unique(pane, return_inverse=True)
-        key, group = np.unique((code * (1 << 20) + cell) * 2 + late, return_inverse=True)
-        counts = expected_rows(plan.outcomes, np.bincount(group[:n], minlength=key.size))
-        if found:
-            counts += tabulate_outcomes(plan.outcomes, _rows(found), group[n:], key.size)
-        rest, was_late = np.divmod(key, 2)
-        of_pane, of_cell = np.divmod(rest, 1 << 20)
-        names = [cells.names[code] for code in of_cell.tolist()]
-        rows = [
-            DeltaRow(start, name.version, name.segment, bool(flag))
-            for start, name, flag in zip(panes[of_pane].tolist(), names, was_late.tolist(), strict=True)
-        ]
-        yield from _split(plan, rows, counts, max_ts, transaction)
+        joined = _rows(found) if found else None
+        codes, of_row = np.unique(cell, return_inverse=True)
+        names = [cells.names[code] for code in codes.tolist()]
+        # A marginal column has a table of its own: the same rows once more, by version and value.
+        told = [("", [(name.version, name.segment) for name in names])]
+        for at, column in enumerate(plan.layout.marginals):
+            told.append((column, [(name.version, name.further[at : at + 1]) for name in names]))
+        rows: list[DeltaRow] = []
+        counts: list[Ints] = []
+        for marginal, places in told:
+            some, group = _grouped(pane, places, of_row, late, marginal=marginal)
+            table = expected_rows(plan.outcomes, np.bincount(group[:n], minlength=len(some)))
+            if joined is not None:
+                table += tabulate_outcomes(plan.outcomes, joined, group[n:], len(some))
+            rows += some
+            counts.append(table)
+        yield from _split(plan, rows, np.concatenate(counts), max_ts, transaction)
+
+
+def _grouped(
+    pane: Ints, places: Sequence[tuple[str, tuple[str, ...]]], of_row: Ints, late: Bools, *, marginal: str
+) -> tuple[list[DeltaRow], Ints]:
+    """Rows of a delta, and which of them each prediction is counted in. places: of each code in `of_row`."""
+    known: dict[tuple[str, tuple[str, ...]], int] = {}
+    # What was kept before the layout's marginal columns were counted has no value of theirs.
+    nothing = ("",) * bool(marginal)
+    code = np.array([known.setdefault((version, value or nothing), len(known)) for version, value in places])
+    panes, when = np.unique(pane, return_inverse=True)
+    key, group = np.unique((when * len(known) + code[of_row]) * 2 + late, return_inverse=True)
+    rest, was_late = np.divmod(key, 2)
+    of_pane, of_place = np.divmod(rest, len(known))
+    named = list(known)
+    rows = [
+        DeltaRow(start, named[place][0], named[place][1], bool(flag), marginal)
+        for start, place, flag in zip(panes[of_pane].tolist(), of_place.tolist(), was_late.tolist(), strict=True)
+    ]
+    return rows, group
 
 
 def _rows(found: Sequence[Pairs]) -> JoinedRows:

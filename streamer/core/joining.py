@@ -312,7 +312,7 @@ class Join:
         plan, at = group.plan, group.rows
         layout = plan.layout
         version = Names(arrivals.version.codes[at], arrivals.version.names)
-        segments = [arrivals.values.segment(plan, column, at) for column in layout.segments]
+        segments = [arrivals.values.segment(plan, column, at) for column in (*layout.segments, *layout.marginals)]
         columns = [bounded(column, layout.limits.string_length) for column in (version, *segments)]
         place = self.cells.plans.index(plan)
         said = arrivals.values.said(at)

@@ -33,7 +33,7 @@ def take_outcomes(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
     """Add a delta of outcome tables to the model's outcome panes; matches are counted, corrections as negative ones."""
     rows, counters = decode_rows(delta), turn.counters
     for (start, late), take in rows_by_outcome_pane(delta).items():
-        matches = sum(rows.events[row] for row in take)
+        matches = sum(rows.events[row] for row in take if not rows.rows[row].marginal)
         form = outcome_form(turn.forms, delta, start)
         pane = None if form is None else _pane(model, form, start)
         if pane is None:
@@ -91,6 +91,9 @@ def outcome_form(forms: Forms, delta: Delta, start: int) -> Form | None:
     form = forms.at(delta.model, start)
     if form is None or form.id != delta.layout or form.outcomes is None:
         return None
+    strange = {row.marginal for row in delta.rows if row.marginal} - set(form.marginals)
+    if strange:
+        raise FormatError(f"outcomes of {delta.model}: {min(strange)!r} is no marginal of layout {form.id}")
     if not form.outcomes.table.holds(delta.width) or start % form.layout.outcome_pane_ms:
         raise FormatError(
             f"outcomes of {delta.model}: pane {start} and width {delta.width}, but layout {form.id} has outcome panes "

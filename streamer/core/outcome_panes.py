@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from schemas.layouts import Layout
+from schemas.profiles import DeltaRow
 from streamer.core.cells import OTHER
 from streamer.core.forms import Column, Form
 from streamer.core.positions import MONITORING_FORMAT
@@ -55,6 +56,7 @@ class OutcomePane:
     """
 
     __slots__ = (
+        "_further",
         "_known",
         "charted",
         "digest",
@@ -74,10 +76,13 @@ class OutcomePane:
         assert form.outcomes is not None
         width = form.outcomes.table.width
         self.form, self.start = form, start
-        self.on_time, self.late = Tally(width=width, numeric=0), Tally(width=width, numeric=0)
+        further = bool(form.marginals)
+        self.on_time = Tally(width=width, numeric=0, marginals=further)
+        self.late = Tally(width=width, numeric=0, marginals=further)
         self.revision, self.charted, self.unsaid, self.said_at = 0, False, False, -1
         self.through, self.dirty_from, self.dirty_at, self.digest = 0, -1, -1, 0
         self._known: tuple[set[str], ...] = tuple(set() for _ in form.columns)
+        self._further: dict[str, set[str]] = {name: set() for name in form.marginals}
 
     @property
     def layout(self) -> Layout:
@@ -103,13 +108,25 @@ class OutcomePane:
         """Add rows `take` of a delta from the record at `offset`; how many matches went to `__other__`."""
         late = late or self.charted
         tally = self.late if late else self.on_time
-        places = [self._admit(rows.rows[row].version, rows.rows[row].segment) for row in take]
-        tally.add(rows, take, [tally.slot(place) for place in places])
-        marks = np.array([_mark(self.form.id, self.start, late, place) for place in places], dtype=np.uint64)
-        self.digest = (self.digest + int((rows.weights[list(take)] * marks).sum(dtype=np.uint64))) & _BITS
         self.unsaid = True
         if self.dirty_from < 0:
             self.dirty_from, self.dirty_at = offset, now
+        cells = [row for row in take if not rows.rows[row].marginal]
+        # Cells first: a marginal row finds the versions that they have admitted.
+        folded = self._add(tally, rows, cells, late=late)
+        if tally.marginals is not None:
+            self._add(tally.marginals, rows, [row for row in take if rows.rows[row].marginal], late=late)
+        return folded
+
+    def _add(self, tally: Tally, rows: Rows, take: Sequence[int], *, late: bool) -> int:
+        if not take:
+            return 0
+        places = [self._place(rows.rows[row]) for row in take]
+        tally.add(rows, take, [tally.slot(place) for place in places])
+        told = ["marginal" if rows.rows[row].marginal else "outcomes" for row in take]
+        marks = [_mark(self.form.id, self.start, late, place, of) for place, of in zip(places, told, strict=True)]
+        weights = rows.weights[list(take)] * np.array(marks, dtype=np.uint64)
+        self.digest = (self.digest + int(weights.sum(dtype=np.uint64))) & _BITS
         return sum(
             rows.events[row]
             for row, place in zip(take, places, strict=True)
@@ -149,7 +166,19 @@ class OutcomePane:
         for version, segment in [*pane.on_time.slots, *pane.late.slots]:
             for known, value in zip(pane._known, (version, *segment), strict=True):
                 known.add(value)
+        for tally in (pane.on_time, pane.late):
+            if form.marginals and tally.marginals is None:  # written before outcomes were counted by them
+                tally.marginals = Tally(width=width, numeric=0)
+            for _, (column, value) in () if tally.marginals is None else tally.marginals.slots:
+                pane._further[column].add(value)
         return pane
+
+    def _place(self, row: DeltaRow) -> Slot:
+        if not row.marginal:
+            return self._admit(row.version, row.segment)
+        version = _admitted(self._known[0], row.version, self.form.columns[0])
+        value = _admitted(self._further[row.marginal], row.segment[0], self.form.marginals[row.marginal])
+        return version, (row.marginal, value)
 
     def _admit(self, version: str, segment: Sequence[str]) -> Slot:
         found = [
@@ -169,6 +198,6 @@ def _admitted(known: set[str], value: str, column: Column) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _mark(layout: str, start: int, late: bool, slot: Slot) -> int:
-    told = "\x1f".join([layout, str(start), str(late), "outcomes", slot[0], *slot[1]])
+def _mark(layout: str, start: int, late: bool, slot: Slot, of: str) -> int:
+    told = "\x1f".join([layout, str(start), str(late), of, slot[0], *slot[1]])
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little") | 1

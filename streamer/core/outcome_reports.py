@@ -71,12 +71,14 @@ def outcome_report(
 def views_of(form: Form, tally: Tally) -> Ints:
     """Sums of cells by view: (views, width)."""
     assert form.outcomes is not None
-    names = list(tally.slots)
+    further = tally.marginals or Tally(width=tally.width, numeric=0)
     counts = np.zeros((len(form.outcomes.views), tally.width), dtype=np.int64)
     for at, view in enumerate(form.outcomes.views):
-        rows = form.rows_of(view, names) if view.column not in form.marginals else []
+        table = further if view.column in form.marginals else tally
+        names = list(table.slots)
+        rows = form.rows_of(view, names)
         if names and rows != []:
-            tally.counts[rows].sum(axis=0, out=counts[at])
+            table.counts[rows].sum(axis=0, out=counts[at])
     return counts
 
 

@@ -140,7 +140,7 @@ class Tally:
         extremes = decode_ints(packed.extremes).reshape(len(packed.slots), packed.numeric, 2)
         tally.least[:], tally.largest[:] = extremes[..., 0], extremes[..., 1]
         if packed.marginals is not None:
-            tally.marginals = cls.unpack(packed.marginals)
+            tally.marginals = cls.unpack(packed.marginals, width=width)
         return tally
 
     def _reserve(self, slots: int) -> None:
