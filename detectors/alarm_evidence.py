@@ -43,17 +43,21 @@ def of_chart(
     )
     spec, counts = scope.monitors.specs[m], scope.monitors.counts[m]
     location = found.words.startswith("location")
-    before, after = (evidence.medians(spec, counts, found.moved) if location else None) or (found.before, None)
+    size, low, high = found.size, found.size_low, found.size_high
+    if location:
+        along = scope.monitors.learned[m].phi[:, found.direction - int(scope.bets.direction_start[m])]
+        size, low, high = evidence.latent(spec, counts, along, [size, low, high])
+    before, after = (evidence.medians(spec, counts, size) if location else None) or (found.before, None)
     alarm = Evidence(
         feature=scope.monitored[feature],
         detector="distribution",
         direction=found.words,
         view=scope.views[view],
-        size=found.size,
-        size_low=found.size_low,
-        size_high=found.size_high,
+        size=size,
+        size_low=low,
+        size_high=high,
         unit=found.unit,
-        raw_size=evidence.raw_shift(spec, counts, found.moved) if location else None,
+        raw_size=evidence.raw_shift(spec, counts, size) if location else None,
         onset=begin(found.onset),
         onset_low=begin(found.onset_low),
         onset_high=begin(found.onset_high),

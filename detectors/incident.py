@@ -263,6 +263,8 @@ def _look(scope: Scope, state: ScopeState, tick: tempered.Tick, *, start: int) -
         moved = float(last[at])
         if learned.kinds[local] != "shape":
             moved = evidence.share(learned, local, mu=float(mu[direction]), moved=moved)
+        elif learned.names[local] == "location" and np.isfinite(moved):
+            [moved] = evidence.latent(scope.monitors.specs[m], scope.monitors.counts[m], learned.phi[:, local], [moved])
         looks.append(Look(*divmod(m, len(scope.monitored)), shapes.SHAPES[shape[at]], moved))
     return state._replace(trails=trails), tuple(looks)
 

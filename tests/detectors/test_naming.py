@@ -9,8 +9,12 @@ import pytest
 from panes_of_counts import layout, reference
 
 from detectors import evidence
+from detectors.bins import Binner, FeatureSpec
 from detectors.charts import tempered
+from detectors.directions import directions
+from detectors.rows import Rows
 from detectors.scopes import build_scope
+from detectors.survey import Survey
 
 OF = reference(numbers=1, events=20)
 SCOPE = build_scope(OF, layout(OF))
@@ -79,3 +83,31 @@ def test_the_size_is_counted_by_the_boldest_bet_of_as_much_evidence() -> None:
     weaker = replace(charts, r=np.where(np.arange(bets.size) == bold, r / 100.0, r))
     assert size(charts) == (1.0, 1)
     assert size(weaker) == (0.6, 1)
+
+
+@pytest.mark.parametrize(
+    ("shift", "missing"), [(0.5, 0.0), (1.0, 0.0), (2.0, 0.0), (-3.0, 0.0), (0.7, 0.3)], ids=lambda x: f"{x:g}"
+)
+def test_a_shift_is_reported_as_large_as_it_was(shift: float, missing: float) -> None:
+    """The outermost bins and missing values hide a part of it: 2 sd were called 1.7, and 3 sd 2.1."""
+    rng = np.random.default_rng(7)
+    before = rng.normal(size=40_000)
+    after = before + shift
+    for values in (before, after):
+        values[: int(missing * values.size)] = np.nan
+    survey = Survey()
+    survey.add(Rows(ts=np.arange(before.size), columns={"x": before}))
+    spec, _ = survey.spec("x")
+    first, second = (
+        np.bincount(Binner((spec,)).codes(values[:, None])[:, 0], minlength=spec.width) for values in (before, after)
+    )
+    along = directions(spec, first).phi[:, 0]
+    [found] = evidence.latent(spec, first, along, [float((second - first) @ along) / before.size])
+    assert found == pytest.approx(shift, rel=0.03)
+
+
+def test_few_different_values_are_answered_as_they_are() -> None:
+    """A share of ones that went from .1 to .3 is no shift by so many sd."""
+    spec = FeatureSpec(name="flag", kind="numeric", edges=(0.0,), low=0.0, high=1.0)
+    counts = np.array([900, 100, 0, 0, 0, 0])
+    assert evidence.latent(spec, counts, directions(spec, counts).phi[:, 0], [0.66, -0.1]) == [0.66, -0.1]
