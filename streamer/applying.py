@@ -10,37 +10,31 @@ import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import msgspec
 
-from detectors.outcomes import outcome_spec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
 from schemas.layouts import (
     LAYOUT_FORMAT,
     LISTS_FORMAT,
-    Expectation,
     Layout,
     Limits,
-    ReportLimit,
     RetrainPolicy,
     Series,
-    View,
     Watch,
 )
 from streamer import config as configuration
 from streamer import spans
-from streamer.complaints import nearest
 from streamer.config import ConfigurationErrors, Loaded
-from streamer.config_conditions import Group, Line, condition_of, lasting, view_of
+from streamer.config_conditions import Group, Line, condition_of, lasting
 from streamer.config_limits import too_large
-from streamer.config_misfits import undeniable, unmet, unreported, unwatchable
 from streamer.core.control import Control, publish_cluster, publish_layout, publish_mapping, publish_reference
 from streamer.core.mappings import input_mapping
 from streamer.core.records import Output
 from streamer.formats.mapping import TopicMapping
+from streamer.model_layouts import expectations_of, kind_of, misfits, outcomes_of, views_of
 
 INPUTS = ("predictions", "features", "outcomes")
 #: So many segment columns are crossed into cells; each further one is a table of its own.
@@ -49,8 +43,6 @@ CROSSED = 2
 AHEAD_MS = 120_000
 #: Statistics that every report has.
 ALWAYS = ("psi", "jensen_shannon", "ks")
-#: Labels of a model that has learned no other delay are judged at most so long after their pane.
-MATURITY_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +85,7 @@ def targets(loaded: Loaded, references: Mapping[str, Reference]) -> dict[str, La
     layouts = {}
     for name, model in loaded.config.models.items():
         reference = references[name]
-        faults += _misfits(loaded, name, model, reference)
+        faults += misfits(loaded, name, model, reference)
         layouts[name] = layout_of(
             name, model, reference, limits=loaded.config.limits, conditions=loaded.config.conditions
         )
@@ -157,7 +149,7 @@ def layout_of(
         page_provisional=model.page_provisional,
         clear_for=model.clear_for,
         cooldown_panes=model.cooldown,
-        expect=_expectations(model.expect),
+        expect=expectations_of(model.expect),
         policies=tuple(
             RetrainPolicy(
                 name=policy.name,
@@ -188,7 +180,7 @@ def layout_of(
         max_alert_age_ms=model.max_alert_age,
         duplicates_window=window,
         limits=Limits(**bounds),
-        **_outcomes(model, reference),
+        **outcomes_of(model, reference),
     )
 
 
@@ -204,22 +196,6 @@ def refuse_batches(loaded: Loaded) -> None:
     ]  # fmt: skip
     if faults:
         raise ConfigurationErrors(faults)
-
-
-def kind_of(model: configuration.Model, reference: Reference) -> Literal["predictions", "features"]:
-    """`predictions` or `features`: as configured, else as the reference was learned."""
-    return model.kind or ("predictions" if reference.kind == "predictions" else "features")
-
-
-def views_of(model: configuration.Model, reference: Reference, *, most: int) -> tuple[View, ...]:
-    """What is tested: the model, and each version and segment value that the reference knows by itself.
-
-    At most `most`, those with the most reference rows first.
-    """
-    columns = {"version", *model.segments}
-    own = [view for view in reference.views if view.column in columns]
-    own.sort(key=lambda view: (-reference.views[view].n, view))
-    return (View(), *sorted(own[: most - 1]))
 
 
 def plan(
@@ -374,115 +350,3 @@ def _from(last: Layout, target: Layout, *, time: int, since: int | None) -> int:
             )
         earliest = since
     return -(-earliest // step) * step
-
-
-def _outcomes(model: configuration.Model, reference: Reference) -> dict[str, Any]:
-    """Fields of a layout that say how outcomes are joined; none where the model has no outcomes."""
-    outcomes = model.outcomes
-    if outcomes is None:
-        return {}
-    maturity = outcomes.maturity
-    if maturity is None and reference.labels is not None and reference.labels.maturity_ms:
-        # As the reference's own labels came, to the second.
-        maturity = min(-(-reference.labels.maturity_ms // 1000) * 1000, outcomes.horizon)
-    return {
-        "outcome_pane_ms": outcomes.pane,
-        "maturity_ms": min(outcomes.horizon // 7, MATURITY_MS) if maturity is None else maturity,
-        "horizon_ms": outcomes.horizon,
-        "early_outcome_wait_ms": outcomes.early_outcome_wait,
-        "positive": outcomes.positive or "",
-        "also": tuple(outcomes.also),
-        "reported": tuple(
-            ReportLimit(
-                metric=one.metric,
-                above=one.above,
-                below=one.below,
-                view=view_of(one.view),
-                least=one.rows,
-                coverage=one.coverage,
-            )
-            for one in outcomes.watch
-        ),
-    }
-
-
-def _expectations(expect: configuration.Expectations) -> tuple[Expectation, ...]:
-    rules = [
-        Expectation(
-            feature=feature,
-            missing_below=rule.missing_below,
-            range=None if rule.range is None else (rule.range[0], rule.range[1]),
-            required=rule.required,
-            levels_closed=rule.levels == "closed",
-        )
-        for feature, rule in sorted((expect.__pydantic_extra__ or {}).items())
-    ]
-    if expect.rows_at_least is not None:
-        rules.append(Expectation(feature="", rows_at_least=expect.rows_at_least))
-    return tuple(rules)
-
-
-def _unjoinable(
-    loaded: Loaded, name: str, model: configuration.Model, reference: Reference
-) -> list[ConfigurationError]:
-    """Why outcomes of a model could not be counted."""
-    asked = Layout(model=name, from_ms=0, reference=reference.id, **_outcomes(model, reference))
-    try:
-        spec = outcome_spec(reference, asked)
-    except ConfigurationError as error:
-        return [loaded.fault("models", name, "outcomes", "positive", message=error.message.removeprefix("positive: "))]
-    if spec is None:
-        message = "nothing to compare outcomes with: the reference knows no score, value, or label of up to 100 classes"
-        return [loaded.fault("models", name, "outcomes", message=message)]
-    return []
-
-
-def _misfits(loaded: Loaded, name: str, model: configuration.Model, reference: Reference) -> list[ConfigurationError]:
-    """What the file says of a model that its reference contradicts."""
-    faults = []
-    place = ("models", name)
-    features = [spec.name for spec in reference.specs]
-    if not features:
-        faults.append(loaded.fault(*place, "reference", message="has no feature that could be watched"))
-    for feature, rule in (model.expect.__pydantic_extra__ or {}).items():
-        spec = reference.spec(feature)
-        where = (*place, "expect", feature)
-        if spec is None:
-            faults.append(loaded.fault(*where, message="is not in the reference" + nearest(feature, features)))
-        elif rule.range is not None and spec.kind != "numeric":
-            faults.append(loaded.fault(*where, "range", message="is for numbers; the feature is categorical"))
-        elif rule.levels is not None and spec.kind != "categorical":
-            faults.append(loaded.fault(*where, "levels", message="is for levels; the feature is numeric"))
-    if model.outcomes is not None and kind_of(model, reference) != "predictions":
-        faults.append(loaded.fault(*place, "outcomes", message="are for predictions; this is a feature set"))
-    elif model.outcomes is not None:
-        faults += _unjoinable(loaded, name, model, reference)
-    tested = views_of(model, reference, most=loaded.config.limits.tested_views)
-    faults += unmet(loaded, name, reference, views=tested)
-    faults += unwatchable(loaded, name, reference)
-    asked = Layout(model=name, from_ms=0, reference=reference.id, views=tested, **_outcomes(model, reference))
-    faults += unreported(loaded, name, asked, reference)
-    faults += undeniable(loaded, name, reference)
-    for feature in model.weights:
-        if feature not in features:
-            faults.append(
-                loaded.fault(*place, "weights", feature, message="is not in the reference" + nearest(feature, features))
-            )
-    for i, pattern in enumerate(model.ignore):
-        if not fnmatch.filter(features, pattern):
-            faults.append(
-                loaded.fault(*place, "ignore", i, message=f"no feature is {pattern!r}" + nearest(pattern, features))
-            )
-    if features and all(any(fnmatch.fnmatchcase(f, p) for p in model.ignore) for f in features):
-        faults.append(loaded.fault(*place, "ignore", message="leaves no feature to be tested"))
-    cut = reference.batches
-    if (cut is None) != (model.batch_gap is None):
-        how = "was not cut into batches" if cut is None else "was cut into batches: `pane: batch` goes with it"
-        faults.append(loaded.fault(*place, "pane", message=f"the reference {how} (`reference build --batch-gap`)"))
-    elif cut is not None and cut.gap_ms != model.batch_gap:
-        gap = spans.words(cut.gap_ms)
-        faults.append(loaded.fault(*place, "batch_gap", message=f"is {gap} in the reference, which must be cut alike"))
-    between = model.pane if cut is None else cut.spacing_ms
-    if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * between:
-        faults.append(loaded.fault(*place, "false_alarms", message="must be at most one in ten panes of this model"))
-    return faults

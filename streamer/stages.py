@@ -10,7 +10,7 @@ from schemas.events import DropReason
 from streamer.core import monitoring, profiling
 from streamer.core.control import Control
 from streamer.core.drops import LETTERS
-from streamer.core.joining import outcome_counts
+from streamer.core.join_position import outcome_counts
 from streamer.core.monitoring import MonitoringState
 from streamer.core.positions import Counters
 from streamer.core.profiling_state import ProfilingState

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import astuple
 
-from detectors.rows import Rows, level_text
+from detectors.rows import level_text
 from detectors.served import STATUS_LEVELS, status_level, status_levels
 from streamer.core.plans import CATEGORICAL_OUTPUTS, NUMERIC_OUTPUTS, Plan
 from streamer.core.timestamps import milliseconds
@@ -31,7 +31,8 @@ Column: TypeAlias = Sequence[Any]
 
 _POSITIVE = frozenset({"1", "true", "yes", "positive"})
 _TEXT = {str, type(None)}
-_OUTPUTS = frozenset((*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS))
+#: What an event says of its result.
+OUTPUT_NAMES = frozenset((*NUMERIC_OUTPUTS, *CATEGORICAL_OUTPUTS))
 
 
 class Names(NamedTuple):
@@ -167,7 +168,7 @@ class StructValues:
             elif shape.sketch.features[name] == "number":
                 numeric[j] = np.array(slots[shape.slots[name]], dtype=np.float64)
             else:
-                numeric[j] = _numbers(slots[shape.slots[name]], name, odd)
+                numeric[j] = numbers_of(slots[shape.slots[name]], name, odd)
         codes = np.empty((len(plan.categorical), rows.size), dtype=np.int32)
         for k, name in enumerate(plan.categorical):
             column: Column
@@ -202,7 +203,7 @@ class StructValues:
         return Marks(
             None if latency.count(None) == n else np.array(latency, dtype=np.float64),
             None if cost.count(None) == n else np.array(cost, dtype=np.float64),
-            None if status.count(None) == n else _statuses(status),
+            None if status.count(None) == n else statuses_of(status),
         )
 
     def said(self, rows: Ints) -> Said:
@@ -315,83 +316,6 @@ class StructValues:
         return picked
 
 
-@dataclass(frozen=True, eq=False)
-class TableValues:
-    """Values of rows that came in columns. outcome: (n,) numbers or texts; outcome_ts: ms."""
-
-    rows: Rows
-    outcome: npt.NDArray[Any] | None = None
-    outcome_ts: Ints | None = None
-
-    def features(self, plan: Plan, rows: Ints) -> Features:
-        """See `Values`. A column that the reference lacks is an unknown feature wherever it is not missing."""
-        odd: list[Odd] = []
-        denied = 0
-        whole = rows.size == len(self.rows)
-        columns = {name: column if whole else column[rows] for name, column in self.rows.columns.items()}
-        numeric = np.full((len(plan.numeric), rows.size), np.nan)
-        for j, name in enumerate(plan.numeric):
-            column = columns.get(name)
-            if column is not None:
-                numeric[j] = column if column.dtype.kind in "fiu" else _numbers(column.tolist(), name, odd)
-            if name in plan.served:
-                numeric[j] = _only_finite(numeric[j])
-        derive(plan, numeric)
-        codes = np.empty((len(plan.categorical), rows.size), dtype=np.int32)
-        for k, name in enumerate(plan.categorical):
-            column = columns.get(name)
-            texts: Column = list(repeat(None, rows.size)) if column is None else as_text(column.tolist())
-            texts = status_levels(texts) if name in plan.served else texts
-            codes[k] = level_codes(plan, k, texts, odd)
-        for name in sorted(columns.keys() - {spec.name for spec in plan.table.specs}):
-            column = columns[name]
-            missing = np.array([level_text(value) is None for value in column.tolist()], dtype=bool)
-            if not (name in _OUTPUTS or plan.layout.features.permits(name)):
-                denied += int((~missing).sum())
-            elif not missing.all():
-                odd.append(Odd("unknown", "", name, np.flatnonzero(~missing)))
-        return Features(numeric.T, codes.T, odd, denied)
-
-    def segment(self, plan: Plan, column: str, rows: Ints) -> Names:
-        """See `Values`. A table without the column has the feature of that name for it."""
-        found = self.rows.segments.get(column)
-        if found is None:
-            found = self.rows.columns.get(column)
-        return named([None] * rows.size if found is None else found[rows].tolist())
-
-    def marks(self, plan: Plan, rows: Ints) -> Marks:
-        """See `Values`. Of a table those that the reference knows: a column `cost` may be a feature like any other."""
-        columns = {name: self.rows.columns[name] for name in plan.served if name in self.rows.columns}
-        latency, cost = (
-            None if name not in columns else _only_finite(_numbers(columns[name][rows].tolist(), name, []))
-            for name in ("latency_ms", "cost")
-        )
-        status = columns.get("status")
-        return Marks(latency, cost, None if status is None else _statuses(status[rows].tolist()))
-
-    def said(self, rows: Ints) -> Said:
-        """See `Values`. outcome, outcome_ts: columns of that name, as `profile_rows` has set them aside."""
-        n = rows.size
-
-        def numbers(name: str) -> Floats:
-            column = self.rows.columns.get(name)
-            return np.full(n, np.nan) if column is None else _numbers(column[rows].tolist(), name, [])
-
-        score, label = numbers("score"), self.rows.columns.get("label")
-        proba = None if self.rows.proba is None else self.rows.proba[rows].tolist()
-        # The score of two classes is theirs, unless the row said one itself: then they are not among the rows.
-        of_two = np.zeros(n, dtype=bool) if proba is None else np.array([bool(one) and len(one) == 2 for one in proba])
-        return Said(
-            score=score,
-            scored=~np.isnan(score) & ~of_two,
-            label=[None] * n if label is None else as_text(label[rows].tolist()),
-            value=numbers("value"),
-            proba=None if proba is None or proba.count(None) == n else proba,
-            outcome=None if self.outcome is None else truth_of(self.outcome[rows].tolist()),
-            outcome_ts=None if self.outcome_ts is None else self.outcome_ts[rows],
-        )
-
-
 def derive(plan: Plan, numeric: Floats) -> None:
     """Fill in the features that are made of others; numeric (Fn, n) in the order of `Plan.numeric`."""
     if plan.derivation is not None:
@@ -456,7 +380,7 @@ def from_proba(shares: Mapping[str, float]) -> tuple[float, str]:
     return float(shares[positive]), label
 
 
-def _numbers(column: Iterable[Any], name: str, odd: list[Odd]) -> Floats:
+def numbers_of(column: Iterable[Any], name: str, odd: list[Odd]) -> Floats:
     """Numbers of a column that may hold anything else: that is missing, and of a wrong type."""
     wrong: dict[str, list[int]] = {}
     numbers = []
@@ -471,7 +395,8 @@ def _numbers(column: Iterable[Any], name: str, odd: list[Odd]) -> Floats:
     return np.array(numbers, dtype=np.float64)
 
 
-def _statuses(column: Column) -> npt.NDArray[np.int8]:
+def statuses_of(column: Column) -> npt.NDArray[np.int8]:
+    """How calls went, (n,): places in `STATUS_LEVELS`, −1 where nothing is said."""
     # Equal values of two types (1 and True) are of one kind: neither is a word for success.
     kinds = {value: _status(level_text(value)) for value in set(column)}
     return np.fromiter(map(kinds.__getitem__, column), dtype=np.int8, count=len(column))
@@ -480,8 +405,3 @@ def _statuses(column: Column) -> npt.NDArray[np.int8]:
 def _status(text: str | None) -> int:
     level = status_level(text)
     return -1 if level is None else STATUS_LEVELS.index(level)
-
-
-def _only_finite(numbers: Floats) -> Floats:
-    """What says nothing about the model costs only itself where it is broken: it is missing."""
-    return np.where(np.isfinite(numbers), numbers, np.nan)

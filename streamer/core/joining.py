@@ -17,10 +17,9 @@ pane of the prediction; the delay stays that of the first. One that comes before
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +31,7 @@ from streamer.core.cells import bounded
 from streamer.core.columns import Names
 from streamer.core.join_cells import MOST, JoinCells
 from streamer.core.join_log import JoinLog, Waiting, decode_chunks, matches_of, rows_of
+from streamer.core.join_position import COUNTS, JoinPosition
 from streamer.core.join_tables import JoinTables
 from streamer.core.pairing import ANY, EQUAL, NEW, UNFIT, Pairing
 from streamer.core.pending import LATEST_S, NONE, Pending, Rows
@@ -43,8 +43,6 @@ from streamer.formats.seam import Refusal
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-#: What is counted beside the accounts: see `JoinPosition.counts`.
-COUNTS = ("matched", "corrected", "duplicate", "unmatched", "echoed", "late", "early", "over_limit")
 #: Where all inputs were read to their end, one has come as far as the other, but for clocks of brokers that differ.
 MARGIN_S = 60
 #: An outcome that waits takes as much memory as so many predictions; there may always be so many that wait.
@@ -54,29 +52,6 @@ MOST_STRANGERS = 1_000
 _NOBODY = -3
 _UNTOLD = -(1 << 62)
 _UNFIT_WORDS = "label: is none of the classes of its prediction's layout"
-
-
-class JoinPosition(msgspec.Struct, kw_only=True):
-    """What the position record says of the join.
-
-    first, next: numbers of the pending rows; digest: of them, their outcomes and the outcomes that wait. first_record,
-    next_record: numbers of the changelog's records. waiting: outcomes that wait; next_waiting: number of the next.
-    predicted_s, told_s: largest append times, s. seen: largest time of outcomes by model. counts, since the start:
-    matched, corrected, duplicate, unmatched; echoed: with their prediction in them; late: matched after maturity;
-    early: that waited for their prediction; over_limit: predictions that were not kept.
-    """
-
-    first: int
-    next: int
-    digest: int
-    first_record: int
-    next_record: int
-    waiting: int
-    next_waiting: int
-    predicted_s: int
-    told_s: int
-    seen: dict[str, int]
-    counts: dict[str, int]
 
 
 class Join:
@@ -410,12 +385,3 @@ class Join:
                 refused = self._account(how)
                 if refused is not None:
                     self.dropped.append(Dropped(one, *refused))
-
-def outcome_counts(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
-    """Totals for metrics, by (metric, state): `JoinPosition.counts`.
-
-    >>> outcome_counts({"matched": 7})["outcomes", "matched"], len(outcome_counts({}))
-    (7, 8)
-    """
-    found = {("outcomes", name): counts.get(name, 0) for name in COUNTS if name != "over_limit"}
-    return found | {("predictions_not_kept", ""): counts.get("over_limit", 0)}

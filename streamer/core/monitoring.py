@@ -19,18 +19,14 @@ from streamer.core.control import Control
 from streamer.core.forms import Forms
 from streamer.core.marking import Spent, spent
 from streamer.core.maturing import again, label_delays, mature_next, tell_outcomes
-from streamer.core.merging import DIGEST_BITS, Extras, Pane
-from streamer.core.models import Held, Model
+from streamer.core.merging import DIGEST_BITS, Pane
+from streamer.core.models import Model
 from streamer.core.outbox import Outbox
-from streamer.core.outcome_panes import OutcomePane, OutcomeRecord
+from streamer.core.outcome_panes import OutcomePane
 from streamer.core.positions import (
     POSITION_KEY,
     WRONG_LAYOUT,
-    ClockRecord,
     Counters,
-    HeldRecord,
-    LateRecord,
-    LedgerRecord,
     MonitoringPosition,
     latest,
     pack,
@@ -38,9 +34,9 @@ from streamer.core.positions import (
 )
 from streamer.core.ranges import Source
 from streamer.core.records import Batch, Output, Record
+from streamer.core.restoring import restore_record
 from streamer.core.taking import Taker, extras_by_row, open_pane, rows_by_pane
-from streamer.core.tallies import Tally, decode_rows
-from streamer.core.watermarks import Clock
+from streamer.core.tallies import decode_rows
 
 #: Closes of one apply, in panes and in monitors × panes. A close costs 1 ms with 10 monitors and some 10 µs per
 #: monitor with many: about 50 ms.
@@ -213,7 +209,7 @@ def restore(
     # A clock makes the model that the other records belong to.
     order = {"clock": 0, "ledger": 1, "chart": 2, "held": 3, "late": 4, "outcome": 5}
     for name in sorted(found, key=lambda raw: order[raw.partition(b"|")[0].decode()]):
-        _restore_record(state, name, found[name])
+        restore_record(state, name, found[name])
     state.due = set(state.models)
     return state
 
@@ -363,64 +359,3 @@ def _rebuild(state: MonitoringState, delta: Delta, offset: int, forms: Forms) ->
             continue
         named = [extra for row in take for extra in extras.get(row, ())]
         open_pane(model, form, start=at, offset=offset).add(rows, take, named, late=late)
-
-
-def _restore_record(state: MonitoringState, name: bytes, value: bytes) -> None:
-    kind, _, rest = name.decode().partition("|")
-    if kind == "clock":
-        clock = unpack(value, ClockRecord, key=name)
-        _catch_up_quiet(clock.clock, state.ticked)
-        state.models[rest] = Model(
-            rest,
-            clock.clock,
-            clock.known,
-            closed=clock.closed,
-            layout=clock.layout,
-            version=clock.version,
-            refused=clock.refused,
-        )
-    elif kind == "ledger":
-        ledger = unpack(value, LedgerRecord, key=name)
-        state.models[rest].episode, state.models[rest].ledger = ledger.episode, ledger.ledger
-    elif kind == "chart":
-        block, _, model_name = rest.partition("|")
-        state.models[model_name].blocks[block] = value
-    elif kind == "outcome":
-        at, layout, model_name = rest.split("|", 2)
-        _restore_outcomes(state, name, value, start=int(at), layout=layout, model=state.models[model_name])
-    else:
-        at, layout, model_name = rest.split("|", 2)
-        _restore_held(state, name, value, start=int(at), layout=layout, model=state.models[model_name])
-
-
-def _restore_outcomes(
-    state: MonitoringState, name: bytes, value: bytes, *, start: int, layout: str, model: Model
-) -> None:
-    assert state.forms is not None
-    form = state.forms.by_id(model.name, layout)
-    if form is None or form.outcomes is None:
-        raise LateLayout(f"layout {layout} of {model.name} has outcomes of {start}, but control has it no more")
-    model.outcomes[start] = OutcomePane.restored(form, start, unpack(value, OutcomeRecord, key=name))
-
-
-def _restore_held(state: MonitoringState, name: bytes, value: bytes, *, start: int, layout: str, model: Model) -> None:
-    assert state.forms is not None
-    form = state.forms.by_id(model.name, layout)
-    if form is None:
-        raise LateLayout(f"layout {layout} of {model.name} holds the pane at {start}, but control has it no more")
-    held = model.held.get(start)
-    if held is None:
-        held = model.held[start] = Held(form, start, None, Extras())
-    if name.startswith(b"held|"):
-        record = unpack(value, HeldRecord, key=name)
-        held.on_time, held.extras = record.on_time, Extras(record.extras)
-    else:
-        late = unpack(value, LateRecord, key=name)
-        held.late, held.extras = Tally.unpack(late.late), Extras(late.extras)
-        held.revision, held.unsaid = late.revision, late.unsaid
-
-
-def _catch_up_quiet(clock: Clock, ticked: int) -> None:
-    """A quiet model's watermark moves with every progress and is not written each time: it follows from the last."""
-    if clock.quiet_since is not None and clock.watermark is not None:
-        clock.watermark = max(clock.watermark, clock.quiet_from + ticked - clock.quiet_since)

@@ -23,7 +23,7 @@ from schemas.events import DropReason
 from schemas.profiles import Delta, Progress
 from streamer.core.admission import Admitted, Arrivals, Unfit, admit
 from streamer.core.cells import count
-from streamer.core.columns import TableValues, as_text, named
+from streamer.core.columns import as_text, named
 from streamer.core.control import Control
 from streamer.core.deltas import Transaction, deltas, numbered
 from streamer.core.drops import LETTERS, counted, dead_letters, suppressed
@@ -43,6 +43,7 @@ from streamer.core.profiling_state import (
 from streamer.core.reading import identify, read
 from streamer.core.recent import Recent
 from streamer.core.records import Batch, Output, PlainRecord, Record
+from streamer.core.table_values import TableValues
 from streamer.core.told import Told
 from streamer.formats.seam import Refusal
 from streamer.formats.shapes import Kind

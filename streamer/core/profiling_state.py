@@ -18,7 +18,8 @@ from schemas.events import DropReason
 from streamer.core.control import Control
 from streamer.core.drops import LETTERS
 from streamer.core.join_log import KEY as JOIN_KEY
-from streamer.core.joining import Join, JoinPosition
+from streamer.core.join_position import JoinPosition
+from streamer.core.joining import Join
 from streamer.core.mappings import format_for
 from streamer.core.plans import Plans
 from streamer.core.recent import KEY, Recent

@@ -1,7 +1,7 @@
 """What every log format gives: one row per record, or the reason why there is none. A format is one small file.
 
 `native.py` reads our own events, `mapping.py` foreign JSON. A format that carries many rows in a record (an Arrow
-stream, DESIGN 4.7) hands columns to `streamer.core.columns.TableValues` in place of rows.
+stream, DESIGN 4.7) hands columns to `streamer.core.table_values.TableValues` in place of rows.
 """
 
 from __future__ import annotations
