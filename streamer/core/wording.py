@@ -258,7 +258,7 @@ def _drift(evidence: Evidence) -> str:
     """What a chart found: a share from what to what, a spread in percent, all else in sd."""
     if evidence.detector == "calibration":
         of = evidence.feature.removeprefix("calibration").removeprefix(" of ")
-        known = {part: words[bool(of)].format(of=of) for part, words in _CALIBRATED.items()}
+        known = {part: words[bool(of)].replace("{of}", of) for part, words in _CALIBRATED.items()}
         found = [known.get(part, part) for part in evidence.direction.split(", ")]
         return f"{' and '.join(found)}: {evidence.note}" if evidence.note else " and ".join(found)
     if evidence.unit == "value" and evidence.size is not None:
