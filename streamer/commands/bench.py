@@ -18,7 +18,7 @@ import numpy as np
 
 from schemas.envelopes import TYPES
 from schemas.verdicts import WindowReport
-from streamer.commands.bench_topics import STREAM_MS, Site, build_references, site, summary, written
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references, configured, site, summary, written
 from streamer.commands.measured_worker import MeasuredWorker, free_port
 from streamer.generating import Applicants, Ints
 
@@ -33,18 +33,6 @@ WINDOW = TYPES[WindowReport]
 MODELS = ("lending-north", "lending-south", "lending-cards", "lending-autos")
 VERSIONS = ("2025-03-01", "2025-03-08")
 
-CONFIGURATION = """\
-kafka:
-  bootstrap_servers: "{bootstrap}"
-  app: "{name}"
-  topic_prefix: "{name}-"
-  inputs: {{predictions: "{predictions}", features: null, outcomes: {outcomes}}}
-  profiles_partitions: 4
-metrics: {{port: {port}}}
-start: earliest
-max_alert_age: off
-models:
-"""
 MODEL = """\
   {model}:
     reference: ../{model}.json
@@ -191,10 +179,7 @@ def _idle_memory(where: Site) -> float:
 
 def _configuration(where: Site, folder: Path, *, name: str, port: int, outcomes: bool = False) -> Path:
     configuration = folder / "tripline.yaml"
-    topic = f'"{where.outcomes}"' if outcomes else "null"
-    text = CONFIGURATION.format(
-        bootstrap=where.bootstrap, name=name, predictions=where.input, outcomes=topic, port=port
-    )
+    text = configured(where, name=name, port=port, outcomes=outcomes)
     more = OUTCOMES if outcomes else ""
     configuration.write_text(text + "".join(MODEL.format(model=model) + more for model in MODELS))
     where.command("topics", "create", "-c", str(configuration))

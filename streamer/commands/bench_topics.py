@@ -122,6 +122,30 @@ def site(bootstrap: str | None) -> Iterator[Site]:
         yield Site(bootstrap=bootstrap, folder=folder, name=f"bench-{secrets.token_hex(3)}")
 
 
+def configured(
+    where: Site, *, name: str, port: int, outcomes: bool = False, profiles: int = 4, kafka: str = "", more: str = ""
+) -> str:
+    """A configuration up to its models: an application of its own that reads the site's inputs from their beginning.
+
+    kafka, more: further lines of that section, and of the file.
+    """
+    told = json.dumps(where.outcomes if outcomes else None)
+    return (
+        "kafka:\n"
+        f"  bootstrap_servers: {json.dumps(where.bootstrap.split(','))}\n"
+        f"  app: {json.dumps(name)}\n"
+        f"  topic_prefix: {json.dumps(f'{name}-')}\n"
+        f"  inputs: {{predictions: {json.dumps(where.input)}, features: null, outcomes: {told}}}\n"
+        f"  profiles_partitions: {profiles}\n"
+        f"{kafka}"
+        f"metrics: {{port: {port}}}\n"
+        f"{more}"
+        "start: earliest\n"
+        "max_alert_age: off\n"
+        "models:\n"
+    )
+
+
 def build_references(where: Site, models: Iterable[str], *, per_day: float = 5_000.0) -> None:
     """`MODEL.json` in the site's folder, each from two weeks of its own applicants, by `tripline reference build`."""
     for i, model in enumerate(models):

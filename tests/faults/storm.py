@@ -23,7 +23,7 @@ import orjson
 from brokers import Alertmanager, eventually, free_port
 from confluent_kafka import Producer
 
-from streamer.commands.bench_topics import STREAM_MS, Site, build_references
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references, configured
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
 from streamer.core.records import PlainRecord
@@ -43,21 +43,6 @@ SESSION_MS = 6_000
 #: A worker that has lived for so long is started again at once.
 SETTLED_S = 5.0
 
-CONFIGURATION = """\
-kafka:
-  bootstrap_servers: {bootstrap}
-  app: "{name}"
-  topic_prefix: "{name}-"
-  inputs: {{predictions: "{predictions}", features: null, outcomes: "{outcomes}"}}
-  profiles_partitions: 2
-  session_timeout: 6s
-  broker_timeout: 30s
-metrics: {{port: {port}}}
-alertmanager: {{urls: ["{alertmanager}"], resend: 2s}}
-start: earliest
-max_alert_age: off
-models:
-"""
 MODEL = """\
   {model}:
     reference: {model}.json
@@ -151,9 +136,11 @@ class Storm:
     def configure(self) -> None:
         """Write the configuration files, with the tolerance as it is now."""
         for slot, port in self._ports.items():
-            text = CONFIGURATION.format(
-                bootstrap=self.site.bootstrap.split(","), name=self.site.name, predictions=self.site.input, port=port,
-                outcomes=self.site.outcomes, alertmanager=f"http://127.0.0.1:{self.alert_line.port}",
+            told = f"http://127.0.0.1:{self.alert_line.port}"
+            text = configured(
+                self.site, name=self.site.name, port=port, outcomes=True, profiles=2,
+                kafka="  session_timeout: 6s\n  broker_timeout: 30s\n",
+                more=f'alertmanager: {{urls: ["{told}"], resend: 2s}}\n',
             )  # fmt: skip
             models = (MODEL.format(model=model, tolerance=self.tolerance) for model in MODELS)
             self.file(slot).write_text(text + "".join(models))

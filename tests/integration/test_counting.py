@@ -21,7 +21,7 @@ from truth import Truth, summed, truth_of
 
 from detectors.profiles import Table
 from schemas.layouts import Layout
-from streamer.commands.bench_topics import STREAM_MS, Site, build_references
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references, configured
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
 from streamer.generating import Applicants, Shift
@@ -33,18 +33,6 @@ MODELS = ("lending-north", "lending-south", "lending-cards", "lending-autos")
 SPAN_MS = PANES * PANE_MS + 10_000
 SECONDS_OF_STREAM = 40.0
 
-CONFIGURATION = """\
-kafka:
-  bootstrap_servers: "{bootstrap}"
-  app: "{name}"
-  topic_prefix: "{name}-"
-  inputs: {{predictions: "{predictions}", features: null, outcomes: null}}
-  profiles_partitions: 4
-metrics: {{port: {port}}}
-start: earliest
-max_alert_age: off
-models:
-"""
 MODEL = """\
   {model}:
     reference: {model}.json
@@ -117,9 +105,7 @@ class Application:
 
     def prepare(self) -> Application:
         for slot, port in self.ports.items():
-            text = CONFIGURATION.format(
-                bootstrap=self.site.bootstrap, name=self.name, predictions=self.site.input, port=port
-            )
+            text = configured(self.site, name=self.name, port=port)
             self.file(slot).write_text(text + "".join(MODEL.format(model=model) for model in MODELS))
         self.site.command("topics", "create", "-c", str(self.file(0)))
         self.site.command("apply", "-c", str(self.file(0)))

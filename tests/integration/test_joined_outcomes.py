@@ -18,7 +18,7 @@ from outcome_truth import OutcomeTruth, summed, truth_of
 from test_counting import Application
 
 from detectors.outcomes import OutcomeTable
-from streamer.commands.bench_topics import STREAM_MS, Site, build_references
+from streamer.commands.bench_topics import STREAM_MS, Site, build_references, configured
 from streamer.core.plans import outcome_table
 from streamer.core.positions import MonitoringPosition, unpack
 from streamer.core.profiling_state import ProfilingPosition, decode_position
@@ -28,18 +28,6 @@ PARTITIONS, KILLS = 4, 10
 MODELS = ("lending-north", "lending-south")
 SPAN_MS = 24 * 60_000
 
-CONFIGURATION = """\
-kafka:
-  bootstrap_servers: "{bootstrap}"
-  app: "{name}"
-  topic_prefix: "{name}-"
-  inputs: {{predictions: "{predictions}", features: null, outcomes: "{outcomes}"}}
-  profiles_partitions: 4
-metrics: {{port: {port}}}
-start: earliest
-max_alert_age: off
-models:
-"""
 MODEL = """\
   {model}:
     reference: {model}.json
@@ -105,10 +93,7 @@ class Joining(Application):
 
     def prepare(self) -> Joining:
         for slot, port in self.ports.items():
-            text = CONFIGURATION.format(
-                bootstrap=self.site.bootstrap, name=self.name, port=port,
-                predictions=self.site.input, outcomes=self.site.outcomes,
-            )  # fmt: skip
+            text = configured(self.site, name=self.name, port=port, outcomes=True)
             self.file(slot).write_text(text + "".join(MODEL.format(model=model) for model in MODELS))
         self.site.command("topics", "create", "-c", str(self.file(0)))
         self.site.command("apply", "-c", str(self.file(0)))
