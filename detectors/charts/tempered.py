@@ -123,12 +123,14 @@ def tick(
     """
     said = steps(bets, flat=flat, mu=mu, doubt=doubt)
     r = charts.r + said.entering
-    r *= np.exp(said.step)
+    # What the steps have used up is room for what comes now: a new array costs as much as what is done in it.
+    r *= np.exp(said.step, out=said.gain)
     if r.max(initial=0.0) > LARGEST_R:
         np.minimum(r, LARGEST_R, out=r)
     moved = np.repeat(said.shift, bets.direction_bets)
     moved += charts.moved
-    charts = _twins(charts, r=r, step=said.step, moved=moved, events=charts.events + said.events, pane=pane)
+    events = np.add(charts.events, said.events, out=said.events)
+    charts = _twins(charts, r=r, step=said.step, moved=moved, events=events, pane=pane)
     return charts, Tick(n=said.n, shift=said.shift, value=evidence_of(bets, r))
 
 
@@ -207,9 +209,9 @@ def _twins(charts: Charts, *, r: Floats, step: Floats, moved: Floats, events: Fl
     """The twins after one pane; a twin at 0 keeps nothing, so that equal states have equal bytes.
 
     In place of `where`: masks of all bits or none, got by shifting a sign through, and maxima, as pane numbers only
-    grow. This is half of what a pane costs, and `np.where` alone would be as much again. moved, events: changed.
+    grow. This is half of what a pane costs, and `np.where` alone would be as much again. step, moved, events: changed.
     """
-    path = charts.twin + step
+    path = np.add(charts.twin, step, out=step)
     twin = np.maximum(path, 0.0)
     bits = twin.view(np.int64)  # of numbers that are not negative: ordered as the numbers are
     keeps = np.negative(bits)

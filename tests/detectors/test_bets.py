@@ -199,7 +199,7 @@ def test_the_onset_set_is_that_of_the_whole_path(scope: Scope) -> None:
     for pane in range(1, 121):
         step = rng.normal(-0.4 if pane < 90 else 0.9, 1.2, size)
         charts = tempered._twins(
-            charts, r=charts.r, step=step, moved=charts.moved + 1, events=charts.events + 1, pane=pane
+            charts, r=charts.r, step=step.copy(), moved=charts.moved + 1, events=charts.events + 1, pane=pane
         )
         path.append(path[-1] + step)
     sums = np.array(path)
