@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from detectors import performance
-from detectors.outcomes import JoinedRows, OutcomeSpec, OutcomeTable, tabulate_outcomes
+from detectors.bins import FeatureSpec
+from detectors.outcomes import JoinedRows, OutcomeSpec, OutcomeTable, spec_of, tabulate_outcomes
 from detectors.statistics.intervals import mean, on_fisher, on_log, student, wilson
 from schemas.verdicts import Metric
 
@@ -92,6 +93,21 @@ def test_rare_errors_are_expected_before_they_come(n: int) -> None:
                 assert one.high is not None
                 inside[one.name] += one.low <= truth[one.name] <= one.high
     assert min(inside.values()) > 0.92 * 300
+
+
+def test_bins_go_as_far_as_the_scores_and_a_reference_keeps_those_that_it_learned_with() -> None:
+    """At 1 in 10,000 nearly all scores are beyond the grid; a map of 65 edges and the quantiles is from before that."""
+    edges = tuple(np.geomspace(1e-7, 1e-4, 31).tolist())
+    rare = FeatureSpec(name="score", kind="numeric", edges=edges, low=1e-8, high=0.01)
+    usual = FeatureSpec(name="score", kind="numeric", edges=(0.2, 0.4), low=0.01, high=0.9)
+    known, older = spec_of([rare], (), positive=""), spec_of([rare], (), positive="", bins=65 + 31 + 1)
+    assert known is not None
+    assert older is not None
+    assert (sum(edge < 3e-4 for edge in older.edges), len(older.edges)) == (31, 96)
+    assert sum(edge < 3e-4 for edge in known.edges) > 31 + 10
+    plain = spec_of([usual], (), positive="")
+    assert plain is not None
+    assert len(plain.edges) == 65 + 2
 
 
 def test_one_class_alone_leaves_half_unknown() -> None:
