@@ -1,10 +1,10 @@
 """Charts of calibration by class: false alarms in 30 days, and delays? `python -m loadtest.class_charts [--classes 3]`.
 
-Each world has its own two weeks of reference, a hundred rows an hour whose outcomes echo the probability of every class,
-and is then watched for the 30 days of the budget. In the quiet ones what a probability means does not change, whatever
-else does: other classes become likely, probabilities sharper or flatter, of a model that was right and of one that never
-was, with shocks common to an hour and with a daily cycle that the reference has, too. Printed are the alarms of charts
-of classes (a bar of .3 a budget), and in the others the hours to the first alarm.
+Each world has two weeks of reference of its own, a hundred rows an hour whose outcomes echo the probability of every
+class, and is then watched for the 30 days of the budget. In the quiet ones what a probability means does not change,
+whatever else does: other classes become likely, probabilities sharper or flatter, of a model that was right and of one
+that never was, with shocks common to an hour and with a daily cycle that the reference has, too. Printed are the alarms
+of charts of classes (a bar of .3 a budget), and in the others the hours to the first alarm.
 """
 
 from __future__ import annotations
