@@ -18,7 +18,7 @@ import numpy.typing as npt
 from detectors.outcomes import FOURTH_BITS, LOSS_BITS, SCORE_BITS, OutcomeTable
 from detectors.profiles import BUCKETS, bucket_quantile
 from detectors.statistics import calibration_error as calibrated
-from detectors.statistics.intervals import Z, delta, mean, mean_of_shares, on_fisher, on_log, on_logit, wilson
+from detectors.statistics.intervals import Z, delta, mean, mean_of_shares, on_fisher, on_log, on_logit, student, wilson
 from detectors.statistics.ranking import average_precision, crowded, roc_auc, within_bins
 from schemas.verdicts import CalibrationReport, Metric, ReliabilityRow
 
@@ -306,9 +306,11 @@ def _losses(table: OutcomeTable, counts: Ints) -> Iterator[Metric]:
     soft = cells[: share.size] / (groups[:, 0] + 1.0)
     noise = weight * soft * (1 - soft) / groups[:, 0]
     twice = 2.0 * float(noise @ noise)
+    few = min(float(sums[:, 1].sum()), n - float(sums[:, 1].sum()))
+    rest = few - 1.0 if few > 1 else n - 1.0  # what the errors rest on: the rarer class, where there is one
     for name, figure in (("brier_reliability", reliability), ("brier_resolution", resolution)):
         value, error = float(figure(cells_of(groups))), delta(cells, figure)[1]
-        half = Z * math.sqrt(max(error * error - twice / 2.0, twice))
+        half = student(rest) * math.sqrt(max(error * error - twice / 2.0, twice))
         middle = value - bias
         if n < LEAST_PARTED:
             yield _metric(name, n, max(0.0, middle), 0.0, most if name == "brier_resolution" else 1.0, "none")

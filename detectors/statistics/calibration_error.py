@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.charts.calibration_map import expit
-from detectors.statistics.intervals import Z, wilson
+from detectors.statistics.intervals import Z, student, wilson
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -91,7 +91,8 @@ def calibration_error(sums: Floats) -> CalibrationError:
     raw = float(np.abs(y - p).sum()) / total
     noise = float(np.sqrt(2.0 / math.pi * variance).sum()) / total
     value = math.sqrt(max(raw * raw - noise * noise, 0.0))
-    half = Z * math.sqrt(float(variance.sum())) / total
+    few = min(float(y.sum()), total - float(y.sum()))
+    half = student(few - 1.0 if few > 1 else total) * math.sqrt(float(variance.sum())) / total
     # Where the gap is all of one sign, noise adds nothing to it, and taking noise out takes too much.
     high = max(value + half, math.sqrt(max((raw + half) ** 2 - noise * noise, 0.0)))
     return CalibrationError(raw, noise, Estimate(value, max(0.0, value - half), high))
