@@ -99,8 +99,12 @@ class JoinTables:
         n = sum(one[0].size for one in expected)
         late = np.concatenate([np.zeros(n, dtype=bool), *(one.late for one in found)])
         joined = _rows(found) if found else None
-        codes, of_row = np.unique(cell, return_inverse=True)
-        names = [cells.names[code] for code in codes.tolist()]
+        panes, when = np.unique(pane, return_inverse=True)
+        # Codes are small: counting them is quicker than sorting.
+        codes = np.flatnonzero(np.bincount(cell))
+        of_code = np.zeros(int(codes[-1]) + 1, dtype=np.int64)
+        of_code[codes] = np.arange(codes.size)
+        of_row, names = of_code[cell], [cells.names[code] for code in codes.tolist()]
         # A marginal column has a table of its own: the same rows once more, by version and value.
         told = [("", [(name.version, name.segment) for name in names])]
         for at, column in enumerate(plan.layout.marginals):
@@ -108,7 +112,7 @@ class JoinTables:
         rows: list[DeltaRow] = []
         counts: list[Ints] = []
         for marginal, places in told:
-            some, group = _grouped(pane, places, of_row, late, marginal=marginal)
+            some, group = _grouped(places, of_row, panes, when, late, marginal=marginal)
             table = expected_rows(plan.outcomes, np.bincount(group[:n], minlength=len(some)))
             if joined is not None:
                 table += tabulate_outcomes(plan.outcomes, joined, group[n:], len(some))
@@ -118,14 +122,15 @@ class JoinTables:
 
 
 def _grouped(
-    pane: Ints, places: Sequence[tuple[str, tuple[str, ...]]], of_row: Ints, late: Bools, *, marginal: str
+    places: Sequence[tuple[str, tuple[str, ...]]], of_row: Ints, panes: Ints, when: Ints, late: Bools, *, marginal: str
 ) -> tuple[list[DeltaRow], Ints]:
-    """Rows of a delta, and which of them each prediction is counted in. places: of each code in `of_row`."""
+    """Rows of a delta, and which of them each prediction is counted in. places: of each code in `of_row`; panes: of
+    each in `when`.
+    """
     known: dict[tuple[str, tuple[str, ...]], int] = {}
     # What was kept before the layout's marginal columns were counted has no value of theirs.
     nothing = ("",) * bool(marginal)
     code = np.array([known.setdefault((version, value or nothing), len(known)) for version, value in places])
-    panes, when = np.unique(pane, return_inverse=True)
     key, group = np.unique((when * len(known) + code[of_row]) * 2 + late, return_inverse=True)
     rest, was_late = np.divmod(key, 2)
     of_pane, of_place = np.divmod(rest, len(known))
