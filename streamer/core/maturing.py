@@ -232,7 +232,6 @@ def _say(
         hear_report(judge, report, habit=_charts(model, scope).habit, at=at, version=_version(model, pane))
         if judge.changed:
             turn.ledgers.add(model.name)
-    pane.revision += 1
-    pane.unsaid, pane.said_at = False, turn.now
+    pane.said(now=turn.now)
     turn.counters.outcome_reports += 1
     turn.outcomes[model.name, pane.start] = pane.form.id

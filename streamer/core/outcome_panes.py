@@ -29,6 +29,8 @@ from streamer.core.tallies import PackedTally, Rows, Slot, Tally
 FLUSH_RECORDS, FLUSH_MS = 2_000, 60_000
 #: A pane is reported again when half as much time again has passed since its end, and at least this much.
 LEAST_REVISION_MS = 300_000
+#: And all but at once when so many labels have come since that its figures are others: a fourth more, and this many.
+SOON_MS, MANY, MORE = 10_000, 20, 4
 _BITS = (1 << 64) - 1
 
 
@@ -43,6 +45,7 @@ class OutcomeRecord(msgspec.Struct, kw_only=True):
     said_at: int
     through: int
     digest: int
+    told: int = -1
     format: int = MONITORING_FORMAT
 
 
@@ -52,7 +55,7 @@ class OutcomePane:
     on_time: what charts consume; late: the rest. charted: its maturity has passed. revision: of the next report;
     said_at: append time of the last one; unsaid: something came since. through: records before it are in the written
     pane; dirty_from, dirty_at: the first record since, and its append time, −1 when there is none. digest: of the
-    integers.
+    integers. labels: matches so far, less those taken back; told: how many there were at the last report.
     """
 
     __slots__ = (
@@ -63,12 +66,14 @@ class OutcomePane:
         "dirty_at",
         "dirty_from",
         "form",
+        "labels",
         "late",
         "on_time",
         "revision",
         "said_at",
         "start",
         "through",
+        "told",
         "unsaid",
     )
 
@@ -81,6 +86,7 @@ class OutcomePane:
         self.late = Tally(width=width, numeric=0, marginals=further)
         self.revision, self.charted, self.unsaid, self.said_at = 0, False, False, -1
         self.through, self.dirty_from, self.dirty_at, self.digest = 0, -1, -1, 0
+        self.labels = self.told = 0
         self._known: tuple[set[str], ...] = tuple(set() for _ in form.columns)
         self._further: dict[str, set[str]] = {name: set() for name in form.marginals}
 
@@ -112,6 +118,7 @@ class OutcomePane:
         if self.dirty_from < 0:
             self.dirty_from, self.dirty_at = offset, now
         cells = [row for row in take if not rows.rows[row].marginal]
+        self.labels += sum(rows.events[row] for row in cells)
         # Cells first: a marginal row finds the versions that they have admitted.
         folded = self._add(tally, rows, cells, late=late)
         if tally.marginals is not None:
@@ -138,8 +145,21 @@ class OutcomePane:
         return self.dirty_from >= 0 and (at - self.dirty_from >= FLUSH_RECORDS or now - self.dirty_at >= FLUSH_MS)
 
     def tells(self, *, now: int) -> bool:
-        """Enough time has passed to report it again. now: append time, ms."""
-        return self.unsaid and now - self.said_at >= max(LEAST_REVISION_MS, (self.said_at - self.end) // 2)
+        """Enough time has passed to report it again, or enough has come. now: append time, ms.
+
+        Labels of a day that a nightly job brings, or a history that is read anew, would wait for half of their age.
+        """
+        if not self.unsaid:
+            return False
+        waited = now - self.said_at
+        if waited >= SOON_MS and self.labels - self.told >= max(MANY, self.told // MORE):
+            return True
+        return waited >= max(LEAST_REVISION_MS, (self.said_at - self.end) // 2)
+
+    def said(self, *, now: int) -> None:
+        """It was reported."""
+        self.revision += 1
+        self.unsaid, self.said_at, self.told = False, now, self.labels
 
     def record(self, *, through: int) -> OutcomeRecord:
         """As the changelog keeps it; it is clean from then on."""
@@ -153,6 +173,7 @@ class OutcomePane:
             said_at=self.said_at,
             through=through,
             digest=self.digest,
+            told=self.told,
         )
 
     @classmethod
@@ -163,6 +184,8 @@ class OutcomePane:
         pane.on_time, pane.late = (Tally.unpack(one, width=width) for one in (record.on_time, record.late))
         pane.revision, pane.charted, pane.unsaid = record.revision, record.charted, record.unsaid
         pane.said_at, pane.through, pane.digest = record.said_at, record.through, record.digest
+        pane.labels = int(pane.on_time.counts[:, 0].sum() + pane.late.counts[:, 0].sum())
+        pane.told = pane.labels if record.told < 0 else record.told  # written by a version that did not count them
         for version, segment in [*pane.on_time.slots, *pane.late.slots]:
             for known, value in zip(pane._known, (version, *segment), strict=True):
                 known.add(value)

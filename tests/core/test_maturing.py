@@ -219,6 +219,28 @@ def test_late_labels_and_corrections_revise_reports_and_move_no_chart() -> None:
     )
 
 
+def test_labels_that_come_all_at_once_are_reported_at_once() -> None:
+    """A nightly job brings the labels of a day ago: half of that age was waited for, now ten seconds are."""
+    traffic = Traffic(layout()).run(60, stop=0)
+    score, outcome = scored(np.random.default_rng(1), 6 * N)
+    now = BEGIN + 61 * PANE
+    for hour in range(8):
+        came = JoinedRows.of(score=score, outcome=outcome, delay_ms=np.full(6 * N, 9 * HOUR))
+        traffic.outcomes(BEGIN + hour * HOUR, came, at=now, late=True)
+    few = JoinedRows.of(score=score[:3], outcome=outcome[:3], delay_ms=np.full(3, 9 * HOUR))
+    for seconds in (11, 22, 33):
+        maxima = {"m": now + seconds * 1000}
+        if seconds > 11:
+            traffic.outcomes(BEGIN, few, at=now + seconds * 1000, late=True)
+        traffic.log.append(now + seconds * 1000, Progress(**traffic.frame(caught_up=True, maxima=maxima)))
+    reader = Reader.start(control(layout())).read(traffic.log)
+    first = [(one.n, one.late_n) for one in reports(reader) if one.start == BEGIN]
+    assert first[-1] == (6 * N, 6 * N)
+    assert {one.n for one in reports(reader) if BEGIN <= one.start < BEGIN + 8 * HOUR} == {0, 6 * N}
+    killed = Reader.start(control(layout())).read_killed(traffic.log, every=7)
+    assert killed.words == reader.words
+
+
 def test_a_pipeline_that_stops_is_a_finding_and_never_fine() -> None:
     """No labels any more: charts leave the panes out, say so, and no verdict is ok."""
     reader = Reader.start(control(layout())).read(Traffic(layout()).run(200, stop=100).log)
