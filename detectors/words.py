@@ -9,7 +9,8 @@ import numpy as np
 
 from detectors.batches import BATCH_MS
 from detectors.bins import FeatureSpec
-from detectors.design_effect import deff_at, n_bar_at
+from detectors.charts.bets import WANDERS
+from detectors.design_effect import deff_at, n_bar_at, wander_at
 from detectors.shadow import words_of
 from schemas.layouts import View
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Under the first a direction is silent, under the second its tolerance is widened (DETECTION 2).
 SILENT_BELOW, WIDENED_BELOW = 500.0, 5000.0
 TOLERANCE = 0.1
+#: Days from which on a reference knows a day of the week from a mean that wanders.
+_KNOWS_DAYS = 10.0
 _SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _PANES = ((300_000, "5 min"), (3_600_000, "1 h"))
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -60,12 +63,33 @@ def words(reference: Reference) -> list[str]:
     if reference.labels is not None:
         lines.append(outcome_words(reference.labels))
         lines += _doubts(reference, reference.labels)
+    lines += _one_week(reference)
     lines += [f"finding: {finding.words}" for finding in reference.findings if finding.kind != "short"]
     if reference.shadow is not None:
         lines += words_of(reference.shadow)
     if reference.provisional:
         lines.append(f"provisional (shown, silent): {reference.provisional}")
     return lines
+
+
+def _one_week(reference: Reference) -> list[str]:
+    """Days that differ in the only week there is: habit or wander, nobody can tell, and so they widen the tolerance."""
+    whole = reference.views.get(View())
+    if whole is None or reference.batches is not None or reference.provisional or reference.days >= _KNOWS_DAYS - 0.5:
+        return []
+    blurred = [
+        name
+        for name, feature in whole.features.items()
+        if feature.scales_ms.size
+        and (WANDERS * wander_at(feature.scales_ms, feature.v, feature.n_bar) > 2.0 * TOLERANCE).any()
+    ]
+    if not blurred:
+        return []
+    named = ", ".join(blurred[:4]) + (f" and {len(blurred) - 4} more" if len(blurred) > 4 else "")
+    return [
+        f"finding: {named}: the days differ, and {reference.days:.0f} of them do not tell a weekend from a mean that "
+        "wanders, so only large changes page; ten days know the days of the week, best fourteen"
+    ]
 
 
 def outcome_words(labels: OutcomeReference) -> str:
