@@ -144,7 +144,11 @@ def joined_rows(spec: OutcomeSpec, rows: Rows) -> tuple[JoinedRows, npt.NDArray[
         kept = codes >= 0
     label, score = rows.columns.get("label"), _numbers(rows.columns.get("score"), n)
     ranks, shares = None, None
-    proba = [None] * n if rows.proba is None else [one if isinstance(one, dict) else None for one in rows.proba]
+    # What has no score is no probability either: a row's own, or one that is refused.
+    kept_of = np.isfinite(score)
+    proba = [None] * n if rows.proba is None else [
+        one if isinstance(one, dict) and kept else None for one, kept in zip(rows.proba, kept_of.tolist(), strict=True)
+    ]  # fmt: skip
     if spec.kind == "binary" and any(proba):
         share = share_of_two(proba, spec.classes[1])
         score = np.where(np.isnan(share), score, share)

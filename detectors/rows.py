@@ -27,6 +27,7 @@ class Rows:
     Integer and bool arrays are taken too; bools are the levels `false` and `true`.
     version: (n,) object, or None when the rows carry no version. segments: (n,) object of `str` or None, by column.
     proba: (n,) object, what a row says of the probability of each class, None where it says nothing; or None.
+    Its score and label are among the columns.
 
     >>> rows = Rows(ts=np.array([0, 1, 2]), columns={"age": np.array([30.0, 41.0, np.nan])})
     >>> len(rows), rows.take(slice(1, 2)).columns["age"]

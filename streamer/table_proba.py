@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.core.columns import from_proba
+from streamer.core.outputs import ROUNDING
 from streamer.table_columns import Column
 from streamer.table_tally import Tally
 
@@ -18,13 +19,13 @@ _decoder = msgspec.json.Decoder(dict[str, float])
 
 
 def looks_like_objects(texts: Column) -> bool:
-    """Whether a column of texts holds JSON objects, by those that are something.
+    """Whether a column of texts holds JSON objects: most of those that are something do. The others are refused later.
 
     >>> looks_like_objects(np.array(['{"a": 1.0}', None], dtype=object)), looks_like_objects(np.array(["0.2"]))
     (True, False)
     """
-    there = [text for text in texts.tolist() if text is not None]
-    return bool(there) and all(str(text).lstrip().startswith("{") for text in there)
+    there = [str(text).lstrip().startswith("{") for text in texts.tolist() if text is not None]
+    return 2 * sum(there) > len(there)
 
 
 def parsed(texts: Column, name: str, *, first: int, tally: Tally) -> tuple[Column, dict[str, Column]]:
@@ -69,6 +70,26 @@ def mappings_of(shares: Mapping[str, Column]) -> Column:
             named = {name: share for name, share in zip(names, row, strict=True) if not math.isnan(share)}
             found[at] = named or None
     return found
+
+
+def without_unfit(shares: Mapping[str, Column], name: str, *, first: int, tally: Tally) -> dict[str, Column]:
+    """Probabilities without those of rows that the stream refuses, which are counted: outside [0, 1], or no sum of 1.
+
+    >>> kept = without_unfit({"a": np.array([0.4, 1.5]), "b": np.array([0.6, -0.5])}, "proba", first=0, tally=Tally())
+    >>> kept["a"], kept["b"]
+    (array([0.4, nan]), array([0.6, nan]))
+    """
+    odd: dict[int, Any] = {}
+    numbers = np.stack([_numbers(column, odd) for column in shares.values()])  # (classes, n)
+    there = ~np.isnan(numbers)
+    outside = (there & ~((numbers >= 0.0) & (numbers <= 1.0))).any(axis=0)
+    unfit = there.any(axis=0) & (outside | (np.abs(np.nansum(numbers, axis=0) - 1.0) > ROUNDING))
+    if not unfit.any():
+        return dict(shares)
+    row = int(np.argmax(unfit))
+    named = {key: share for key, share in zip(shares, numbers[:, row].tolist(), strict=True) if not math.isnan(share)}
+    tally.word(name, int(unfit.sum()), row=first + row, value=str(named)[:64])
+    return {key: np.where(unfit, np.nan, column) for key, column in zip(shares, numbers, strict=True)}
 
 
 def without_own(proba: Column, score: Column | None) -> Column:

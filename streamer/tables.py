@@ -29,7 +29,7 @@ from streamer import spans
 from streamer.table_columns import MOSTLY
 from streamer.table_files import Column, Kind, TableError, TableFile, chunks_of, form_of, open_table
 from streamer.table_options import Reading, parse_mapping, parse_rows, reading_of
-from streamer.table_proba import looks_like_objects, mappings_of, outputs_of, parsed, without_own
+from streamer.table_proba import looks_like_objects, mappings_of, outputs_of, parsed, without_own, without_unfit
 from streamer.table_tally import Tally
 
 __all__ = ["FIELDS", "OUTPUTS", "Part", "Reading", "Table", "TableError", "parse_mapping", "parse_rows", "reading_of"]
@@ -224,15 +224,17 @@ class Table:
     def _part(self, chunk: Mapping[str, Column], first: int, size: int) -> Part:
         version = self._fields.get("version")
         columns = {name: chunk[column] for name, column in self._columns.items()}
-        proba, own = None, columns.get("score")
+        proba, own, shares = None, columns.get("score"), dict[str, Column]()
         if self._proba:
             proba, shares = parsed(chunk[self._proba], self._proba, first=first, tally=self.tally)
-            nothing = {"": np.full(size, np.nan)}
-            columns |= outputs_of(shares or nothing, score=own, label=columns.get("label"))
+            shares = shares or {"": np.full(size, np.nan)}
         elif self._classes:
             shares = {name: chunk[column] for name, column in self._classes.items()}
-            columns |= outputs_of(shares, score=own, label=columns.get("label"))
             proba = mappings_of(shares) if self._lenient or self.with_outcomes else None
+        if shares and not self._lenient:  # a lenient reader's stages refuse them
+            shares = without_unfit(shares, self._proba or PROBA, first=first, tally=self.tally)
+        if shares:
+            columns |= outputs_of(shares, score=own, label=columns.get("label"))
         ts = self._times(chunk, first, size)
         if self._outcome_ts:
             came, bad, _ = self._instants(chunk[self._outcome_ts], self._outcome_ts, self._unit)

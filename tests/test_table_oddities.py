@@ -229,6 +229,22 @@ def test_probabilities_as_json_in_a_column_are_read_as_those_of_an_event(tmp_pat
     assert Table(plain_numbers, Reading()).features == ("a", "proba")
 
 
+@pytest.mark.parametrize("name", ["events.jsonl", "events.csv"])
+def test_a_reference_does_not_learn_from_probabilities_that_are_none(tmp_path: Path, name: str) -> None:
+    """The stream refuses such rows; one score of 1.5 would make a reference take all of them for ranks."""
+    shares = [{"a": 1.5, "b": -0.5}, {"a": 0.5, "b": 0.2}, *[{"a": 0.4, "b": 0.6}] * 300]
+    if name.endswith("jsonl"):
+        text = "".join(json.dumps({"ts": NEW_YEAR, "features": {"x": 1}, "proba": one}) + "\n" for one in shares)
+    else:
+        quoted = [json.dumps(one).replace('"', '""') for one in shares]
+        text = "ts,x,proba\n" + "".join(f'2025-01-01,1,"{one}"\n' for one in quoted)
+    table = Table(write(tmp_path, text, name), Reading())
+    rows = only(table)
+    assert np.isnan(rows.columns["score"][:2]).all()
+    assert (rows.columns["score"][2], rows.columns["label"][:3].tolist()) == (0.6, [None, None, "b"])
+    assert table.tally.words["proba"].count == 2
+
+
 def test_another_column_may_hold_the_probabilities(tmp_path: Path) -> None:
     path = write(tmp_path, "ts,a,votes\n2025-01-01,1,\"{\"\"b\"\": 1.0}\"\n")
     table = Table(path, Reading(mapping={"proba": "votes"}))
@@ -240,11 +256,11 @@ def test_another_column_may_hold_the_probabilities(tmp_path: Path) -> None:
 
 def test_a_probability_that_cannot_be_read_is_counted_and_left_to_the_stage(tmp_path: Path) -> None:
     good = '"{""a"": 0.4, ""b"": 0.6}"'
-    path = write(tmp_path, "ts,x,proba\n2025-01-01,1,{a\n" + f"2025-01-01,1,{good}\n" * 200)
+    path = write(tmp_path, "ts,x,proba\n2025-01-01,1,nonsense\n" + f"2025-01-01,1,{good}\n" * 200)
     table = Table(path, Reading(), lenient=True)
     rows = only(table)
     assert rows.proba is not None
-    assert rows.proba[:2].tolist() == ["{a", {"a": 0.4, "b": 0.6}]
+    assert rows.proba[:2].tolist() == ["nonsense", {"a": 0.4, "b": 0.6}]
     assert table.tally.words["proba"].count == 1
     broken = write(tmp_path, "ts,x,proba\n" + "2025-01-01,1,{a\n" * 9)
     with pytest.raises(TableError, match=r"column proba: '\{a' is no JSON object of numbers, nor are 9 of the first 9"):
