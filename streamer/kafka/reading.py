@@ -68,7 +68,7 @@ async def open_reader(
         role=role,
         committed=committed,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=20,
         # Each topic that it hears of for the first time costs one of these.
         retry_backoff_ms=10,
     )

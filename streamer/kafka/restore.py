@@ -55,10 +55,11 @@ async def restore_tasks(
     async with open_reader(settings, f"{stage.name}-restore") as reader:
         session = _Session(settings, stage, control, reader)
         if not settings.embedded:
-            passed = await session.pass_barriers(ledgers, profiles=profiles)
-            while await session.mend(ledgers, passed, profiles=profiles):
-                # What was written again must show, all of it, before anybody relies on it.
+            async with open_reader(settings, f"{stage.name}-mend", committed=False) as raw:
                 passed = await session.pass_barriers(ledgers, profiles=profiles)
+                while await session.mend(ledgers, passed, raw, profiles=profiles):
+                    # What was written again must show, all of it, before anybody relies on it.
+                    passed = await session.pass_barriers(ledgers, profiles=profiles)
         kept = await session.read_changelogs(list(ledgers))
         for partition in ledgers:
             yield await session.restored(partition, kept.pop(partition), profiles=profiles)
@@ -141,7 +142,14 @@ class _Session:
                     wait = min(wait * 1.5, 0.1)
         return barriers
 
-    async def mend(self, ledgers: Mapping[int, Ledger], ends: Mapping[TopicPartition, int], *, profiles: int) -> bool:
+    async def mend(
+        self,
+        ledgers: Mapping[int, Ledger],
+        ends: Mapping[TopicPartition, int],
+        raw: aiokafka.AIOKafkaConsumer,
+        *,
+        profiles: int,
+    ) -> bool:
         """Write again what was committed and does not show before `ends`; False when there is nothing of the kind."""
         logs = {one: outputs_of(self.settings, self.stage, one, profiles=profiles) for one in ledgers}
         writers: dict[TopicPartition, list[str]] = defaultdict(list)
@@ -149,8 +157,7 @@ class _Session:
             for at in places:
                 writers[at].append(ledgers[partition].task)
         stall_s = self.settings.broker_timeout_s
-        async with open_reader(self.settings, f"{self.stage.name}-mend", committed=False) as raw:
-            tails = await read_tails(raw, self.reader, ends, writers, stall_s=stall_s)
+        tails = await read_tails(raw, self.reader, ends, writers, stall_s=stall_s)
         mended = False
         for partition, ledger in ledgers.items():
             records = lacking([tails[at] for at in logs[partition] if at in tails], ledger.task)

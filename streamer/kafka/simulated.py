@@ -193,6 +193,10 @@ class SimulatedLog:
         """Partitions that wait for a marker of this id."""
         return list(self._transactions[name].pending)
 
+    def ending(self, name: str) -> Ending | None:
+        """What was decided of this id's transaction, as long as a marker of it is not written."""
+        return self._transactions[name].ending
+
     def lose_markers(self, name: str, partitions: Sequence[TopicPartition]) -> None:
         """Lose the markers that these partitions wait for, for good, as a crash may.
 

@@ -208,12 +208,15 @@ class World:
         return int(thing in {"kill", "stop", "hang"})
 
     def _crash(self, name: str) -> None:
-        """The broker crashes, and loses markers of a transaction: all, or some. Its owner may well survive that."""
-        waiting = self.log.pending(name)
+        """The broker crashes, and loses markers of a transaction: all, or some. Its owner may well survive that.
+
+        One that waits for its barrier to be passed does not: it would wait until it gives up.
+        """
+        waiting, waits = self.log.pending(name), self.log.ending(name) == "abort"
         lost = self.rng.sample(waiting, self.rng.randint(1, len(waiting))) if self.faults.partly else waiting
         self.happened["partly"] += len(lost) < len(waiting)
         self.log.lose_markers(name, lost)
-        if not self.faults.partly or self.rng.random() < 0.5:
+        if not self.faults.partly or waits or self.rng.random() < 0.5:
             for worker in [one for one in self.workers if name.endswith(".".join(map(str, one.task)))]:
                 self._kill(worker)
 
