@@ -227,14 +227,15 @@ def test_a_certificate_with_a_key_under_a_password_is_a_way_in(secured: SecuredK
     certificate, key = secured.certificates.issue(WORKER, key_password="key-password")
     files = f"certificate_file: {certificate}, key_file: {key}, key_password: {{env: KEY_PASSWORD}}"
     lines = [line for line in deployment.secure.read_text().splitlines() if "sasl:" not in line]
-    text = "\n".join(lines).replace(secured.secure, secured.mutual).replace("broker_timeout: 10s", "broker_timeout: 2s")
+    text = "\n".join(lines).replace(secured.secure, secured.mutual)
     ours = text.replace(f"ca_file: {secured.certificates.ca}", f"ca_file: {secured.certificates.ca}, {files}")
     stranger, stranger_key = Certificates(deployment.folder / "strangers").issue(WORKER)
     other = f"certificate_file: {stranger}, key_file: {stranger_key}"
+    shut_out = text.replace("broker_timeout: 10s", "broker_timeout: 2s")
     ways = {
         "mutual": ours,
-        "none": text,
-        "strange": text.replace("ca_file", other + ", ca_file"),
+        "none": shut_out,
+        "strange": shut_out.replace("ca_file", other + ", ca_file"),
         "locked": ours.replace("KEY_PASSWORD", "WRONG_PASSWORD"),
     }
     deployment.environment |= {"KEY_PASSWORD": "key-password", "WRONG_PASSWORD": "guess-guess"}
