@@ -1,0 +1,106 @@
+"""What of a committed transaction does not show is found, however far back, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import TopicPartition
+
+from streamer.core.records import Output
+from streamer.kafka.mending import MARK_HEADER, Mark, Tail, lacking, read_tails
+from streamer.kafka.reading import open_reader
+from streamer.kafka.simulated import SimulatedLog, SimulatedSettings
+from streamer.kafka.transactions import Ledger
+
+CHANGELOG, WINDOWS = TopicPartition("tripline-monitoring-changelog", 0), TopicPartition("windows", 0)
+TASK = "tripline.monitoring.0"
+
+
+def log_of() -> SimulatedLog:
+    return SimulatedLog({CHANGELOG.topic: 1, WINDOWS.topic: 1})
+
+
+def settle(log: SimulatedLog, *, lost: TopicPartition | None = None) -> None:
+    """Write the markers that are due, but that of a partition."""
+    log.lose_markers(TASK, [] if lost is None else [lost])
+    while log.write_marker(TASK):
+        pass
+
+
+async def wrote(log: SimulatedLog, *, batches: int, lost: int = -1) -> Ledger:
+    """A task that has written some batches; of one of them the window's marker is lost."""
+
+    async def turn(what: str) -> None:
+        del what
+        for name in log.ends_pending():
+            while log.write_marker(name):
+                pass
+
+    ledger = Ledger(SimulatedSettings(log=log, turn=turn), stage="monitoring", partition=0)
+    await ledger.start()
+    for n in range(batches):
+        producer = ledger._producer
+        await producer.begin_transaction()
+        for place, at in enumerate((CHANGELOG, WINDOWS)):
+            if at == CHANGELOG or n <= max(lost, 0):
+                mark = Mark(TASK, "owner", n, place).encode()
+                await producer.send(at.topic, b"%d" % n, b"key", 0, headers=[(MARK_HEADER, mark)])
+        producer._log.end(TASK, producer._epoch, "commit")
+        settle(log, lost=WINDOWS if n == lost else None)
+    return ledger
+
+
+async def tails_of(log: SimulatedLog, ledger: Ledger) -> dict[TopicPartition, Tail]:
+    settings = ledger._settings
+    ends = await ledger.abort_everywhere([CHANGELOG, WINDOWS])
+    async with open_reader(settings, "raw", committed=False) as raw, open_reader(settings, "stable") as stable:
+        return await read_tails(raw, stable, ends, {at: [TASK] for at in ends}, stall_s=5)
+
+
+def test_a_window_that_was_lost_long_ago_is_found() -> None:
+    """Nothing was written to that log since; five hundred batches and forty barriers passed elsewhere or there."""
+
+    async def story() -> list[bytes | None]:
+        log = log_of()
+        ledger = await wrote(log, batches=500, lost=1)
+        for _ in range(40):
+            await ledger.abort_everywhere([CHANGELOG, WINDOWS])
+        return [record.value for record in lacking((await tails_of(log, ledger)).values(), TASK)]
+
+    assert asyncio.run(story()) == [b"1"]
+
+
+def test_a_log_is_read_back_to_what_shows_and_no_further() -> None:
+    async def story() -> tuple[int, int]:
+        log = log_of()
+        tails = await tails_of(log, await wrote(log, batches=500))
+        return tails[CHANGELOG].begin, log.partitions[CHANGELOG].end
+
+    begin, end = asyncio.run(story())
+    assert end - 20 < begin < end
+
+
+def test_what_was_written_again_is_not_written_again() -> None:
+    async def story() -> list[list[bytes | None]]:
+        log = log_of()
+        ledger, found = await wrote(log, batches=3, lost=1), []
+        for _ in range(2):
+            records = lacking((await tails_of(log, ledger)).values(), TASK)
+            found.append([record.value for record in records])
+            await ledger.write_again(records)
+        return found
+
+    assert asyncio.run(story()) == [[b"1"], []]
+
+
+def test_what_was_committed_and_has_not_been_seen_is_known_until_it_is() -> None:
+    """Of its own partitions: those that others write too may be held up by them."""
+
+    async def story() -> list[list[TopicPartition]]:
+        log = log_of()
+        ledger = await wrote(log, batches=0)
+        await ledger.write([Output("windows", b"key", b"shared", 0), Output("changelog", b"key", b"own")])
+        before = ledger.unseen
+        return [before, list(ledger.hidden({CHANGELOG: 0})), list(ledger.hidden({CHANGELOG: 1})), ledger.unseen]
+
+    assert asyncio.run(story()) == [[CHANGELOG], [CHANGELOG], [], []]
