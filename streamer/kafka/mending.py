@@ -1,9 +1,10 @@
 """What a broker's crash left half visible is written again: of a transaction, readers get to see all or nothing.
 
-Why: the markers that end a transaction are written partition by partition, after the commit was decided, and a lone
-broker that dies while it does so can lose one of them for good. The records of that partition then stay open until the
-barrier, or the broker itself when it fences, aborts them; the rest of their transaction shows. DESIGN 2 knows of
-transactions that lost all their markers, for which the barrier is enough.
+Why: the markers that end a transaction are written partition by partition, after the commit was decided. A broker that
+dies meanwhile writes the rest when it is back; but one that is alone (Kafka 4.3.1) passes over partitions that its
+metadata does not hold yet: "likely deleted already and hence can be skipped", says its log. The records of these stay
+open until the barrier, or the broker itself when it fences, aborts them; the rest of their transaction shows. DESIGN 2
+knows of transactions that lost all their markers (trap 1, by the same line), for which the barrier is enough.
 
 How: every record carries a mark: who wrote it, in the how manieth transaction of his, as which record of it. An owner
 of a task begins a transaction when the one before was decided. So, once nothing is open any more: every transaction of
