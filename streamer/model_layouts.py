@@ -16,6 +16,8 @@ from streamer.config import Loaded
 from streamer.config_conditions import view_of
 from streamer.config_misfits import undeniable, unmet, unreported, unwatchable
 
+_HOUR_MS = 3_600_000
+
 #: Labels of a model that has learned no other delay are judged at most so long after their pane.
 MATURITY_MS = 86_400_000
 
@@ -145,5 +147,7 @@ def misfits(loaded: Loaded, name: str, model: configuration.Model, reference: Re
         faults.append(loaded.fault(*place, "batch_gap", message=f"is {gap} in the reference, which must be cut alike"))
     between = model.pane if cut is None else cut.spacing_ms
     if model.false_alarms.budget_ms / model.false_alarms.false_alarms < 10 * between:
-        faults.append(loaded.fault(*place, "false_alarms", message="must be at most one in ten panes of this model"))
+        least, what = spans.words(-(-10 * between // _HOUR_MS) * _HOUR_MS), "panes" if cut is None else "batches"
+        words = f"must be at most one in ten {what} of this model, for instance 1 per {least}"
+        faults.append(loaded.fault(*place, "false_alarms", message=words))
     return faults

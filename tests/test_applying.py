@@ -108,7 +108,7 @@ def test_ignored_features_are_counted_and_not_tested(tmp_path: Path) -> None:
         ("    expect: {country: {range: [0, 1]}}\n", "models.m.expect.country.range: is for numbers"),
         ("    expect: {age: {levels: closed}}\n", "models.m.expect.age.levels: is for levels"),
         ("    weights: {agee: 2}\n", "tripline.yaml:5: models.m.weights.agee: is not in the reference, did you mean"),
-        ("    false_alarms: 1 per 5h\n", "tripline.yaml:5: models.m.false_alarms: must be at most one in ten panes"),
+        ("    false_alarms: 1 per 5h\n", "must be at most one in ten panes of this model, for instance 1 per 10h"),
     ],
 )
 def test_what_the_reference_contradicts_is_an_error_with_its_place(tmp_path: Path, more: str, expected: str) -> None:
