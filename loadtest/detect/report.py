@@ -95,7 +95,7 @@ def bench(
             _take(found, rows[group], bars, say)
         for task, work in theirs:
             _take(pieces.done(task, work), rows[task[0]], bars, say)
-    spent, more = costs(largest=4096 if quick else 65_536) if "cost" in wanted else ([], [])
+    spent, more = pieces.costs(partial(costs, largest=4096 if quick else 65_536)) if "cost" in wanted else ([], [])
     return {
         "rows": [row for found in rows.values() for row in found],
         "bars": [*bars, *more],
@@ -311,16 +311,17 @@ def collected(keep: Path, *, seed: int, quick: bool = False) -> dict[str, Any]:
             rows[task[0]].append(row)
             bars += judged
     kept = pieces.taken()
+    spent, more = pieces.costs(lambda: ([], [])) if pieces.costed else ([], [])
     return {
         "rows": [row for found in rows.values() for row in found],
-        "bars": bars,
-        "cost": [],
+        "bars": [*bars, *more],
+        "cost": spent,
         "groups": {name: len(found) for name, found in rows.items()},
         "quick": quick,
         "seed": seed,
         "seconds": kept["seconds"],
         "kept": kept,
-        "lacking": lacking,
+        "lacking": [*lacking, *(() if pieces.costed else ("cost",))],
         "machine": {"cores": os.cpu_count(), "numpy": np.__version__, "peers": "not asked"},
     }
 

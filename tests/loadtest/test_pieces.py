@@ -64,3 +64,16 @@ def test_a_run_so_far_names_what_lacks(tmp_path: Path) -> None:
     assert len(found["bars"]) == 1
     assert "delay null iid 50 1" in found["lacking"]
     assert "honesty null ar .9 50 1" not in found["lacking"]
+
+
+def test_costs_are_a_piece_too(tmp_path: Path) -> None:
+    """They are measured once, and a run so far has them, or says that they lack."""
+    assert "cost" in report.collected(tmp_path, seed=3, quick=True)["lacking"]
+    found = ([{"what": "a tick", "ns_per_bet": 24.0}], [bar("a tick: ns", 24.0, 25.0)])
+    pieces = Pieces(tmp_path, quick=True, seed=3)
+    assert pieces.costs(lambda: found) == found
+    assert pieces.costs(lambda: ([], [])) == found
+    so_far = report.collected(tmp_path, seed=3, quick=True)
+    assert (so_far["cost"], so_far["bars"]) == found
+    assert "cost" not in so_far["lacking"]
+    assert Pieces(None, quick=True, seed=3).costs(lambda: found) == found
