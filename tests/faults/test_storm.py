@@ -17,7 +17,7 @@ def test_a_plan_has_every_kind_before_any_comes_again() -> None:
     assert sorted(name for name, _ in plan(3, 15)) == sorted(FAULTS)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_one_fault_of_each_kind_breaks_no_invariant(version: str, tmp_path: Path) -> None:
     """Two workers, four partitions; `make faults` is the long form."""
     with Storm(tmp_path, version=version) as storm:
