@@ -10,8 +10,11 @@ import numpy.typing as npt
 import pytest
 from panes_of_counts import DAY, T0, counts, layout, reference, rows
 
+from detectors.bins import Binner
+from detectors.building import ReferenceBuilder
 from detectors.charts.tempered import steps
 from detectors.results import ScopeResult
+from detectors.rows import Rows
 from detectors.scopes import Scope, ScopeState, build_scope, compared, load_state, save_state, skip_empty, update
 from detectors.trailing import Trailing
 from schemas.alerts import Reason
@@ -177,3 +180,30 @@ def test_a_damaged_day_is_refused() -> None:
         load_state(scope("yesterday"), {**saved, day: b"\x90"})
     with pytest.raises(FormatError, match="no block `today`"):
         load_state(scope("yesterday"), {key: raw for key, raw in saved.items() if key != "today"})
+
+
+def test_a_shift_that_stays_in_a_feature_with_a_season_alarms_once() -> None:
+    """Its spread then has a season that the profile lacks: compared with the last days it alarmed twice a day."""
+    every = 60_000
+
+    def drawn(seed: int, start: int, days: int, shift: float = 0.0) -> Rows:
+        ts = start + np.arange(days * DAY // every, dtype=np.int64) * every
+        swing = 0.5 * np.sin(2 * np.pi * ts / DAY) + np.where(ts >= start + 3 * DAY, shift, 0.0)
+        return Rows(ts=ts, columns={"x": np.random.default_rng(seed).normal(size=ts.size) + swing})
+
+    builder, history = ReferenceBuilder("m", "features"), drawn(1, T0 - 14 * DAY, 14)
+    builder.survey(history)
+    builder.count(history)
+    known = builder.finish()
+    of = build_scope(known, layout(known, pane_ms=HOUR, compare_days=1, compare_lag=0))
+    live = drawn(2, T0, 12, shift=0.8)
+    codes = Binner(known.specs).codes(live.columns["x"][:, None])[:, 0]
+    state, results = of.start(), []
+    for number, inside in enumerate(codes.reshape(-1, HOUR // every)):
+        table = np.zeros((1, known.table.width), dtype=np.int64)
+        place = known.table.features["x"]
+        table[0, 0] = inside.size
+        table[0, place] = np.bincount(inside, minlength=place.stop - place.start)
+        state, result = update(of, state, start=T0 + number * HOUR, counts=table)
+        results.append(result)
+    assert [day for what, day in edges(results) if what == "opened"] == [3]
