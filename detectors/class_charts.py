@@ -2,8 +2,8 @@
 
 Their rows are those that carry every class's probability: outcomes that echo their prediction, and the rows of tables.
 The bins are wide, for a table of a hundred classes stands in every cell, so a chart is told what the mean score of each
-bin was, and takes the frequency that the map has there (`CalibrationMap.within`): a shift of the scores alone, with
-their meaning kept, must not look like a change of it.
+bin was, and takes the frequency that the map has there, or leaves the bin out (`CalibrationMap.within`): a shift of the
+scores alone, with their meaning kept, must not look like a change of it.
 """
 
 from __future__ import annotations

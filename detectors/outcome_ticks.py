@@ -95,7 +95,9 @@ def _scored(scope: OutcomeScope, counts: Ints, profile: Floats) -> tuple[Ints, F
         for at, code in enumerate(scope.class_codes.tolist(), start=views):
             labels[at, :bins] = of_class[code]
             known = plan.maps[at if len(plan.maps) > 1 else 0]
-            shift[at, :bins] += known.within(of_class[code].sum(axis=1).astype(np.float64), scores[code])
+            within, judged = known.within(of_class[code].sum(axis=1).astype(np.float64), scores[code])
+            shift[at, :bins] += within
+            labels[at, :bins] *= judged[:, None]
     return labels, shift
 
 

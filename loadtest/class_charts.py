@@ -38,13 +38,15 @@ MOST = 0.3
 @dataclass(frozen=True)
 class World:
     """Logits of the classes are normal with sd `sharp`, the last class's mean higher by `loc`; what comes true has them
-    times `slope`, the last class's less `tilt`. shock: sd of what an hour adds to each class; cycle: height of a day's.
+    times `slope`, the last class's less `tilt`. noise: share of rows whose class is anything at all. shock: sd of what
+    an hour adds to each class; cycle: height of a day's.
     """
 
     sharp: float = 1.5
     loc: float = 0.0
     slope: float = 1.0
     tilt: float = 0.0
+    noise: float = 0.0
     shock: float = 0.0
     cycle: float = 0.0
 
@@ -56,6 +58,7 @@ class World:
         of_hour[:, 0] += self.cycle * np.sin(2 * np.pi * np.arange(hours) / 24)
         of_hour[:, -1] -= self.tilt
         true = _softmax(np.log(share) * self.slope + np.repeat(of_hour, AN_HOUR, axis=0))
+        true = (1.0 - self.noise) * true + self.noise / classes
         return share, (true.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
 
 
@@ -65,9 +68,11 @@ QUIET: dict[str, tuple[World, World]] = {
     "other classes likely": (World(), World(loc=2.0)),
     "sharper": (World(), World(sharp=3.0)),
     "flatter": (World(), World(sharp=0.7)),
-    "never right": (World(slope=0.6), World(slope=0.6)),
-    "never right, other classes likely": (World(slope=0.6), World(slope=0.6, loc=2.0)),
-    "never right, sharper": (World(slope=0.6), World(slope=0.6, sharp=3.0)),
+    # A slope would not do: what a probability means then depends on the other ones of its row.
+    "never right": (World(noise=0.2), World(noise=0.2)),
+    "never right, other classes likely": (World(noise=0.2), World(noise=0.2, loc=2.0)),
+    "never right, sharper": (World(noise=0.2), World(noise=0.2, sharp=3.0)),
+    "never right, flatter": (World(noise=0.2), World(noise=0.2, sharp=0.7)),
     "shocks of an hour": (World(shock=0.3), World(shock=0.3)),
     "a daily cycle": (World(cycle=0.4), World(cycle=0.4)),
 }

@@ -139,9 +139,9 @@ def learn_calibration(
     so wide that the chart is told how scores move within them (`CalibrationMap.within`).
     """
     learned = learn_map(edges, counts.sum(axis=0), logits)
-    within = 0.0 if scores is None else learned.within(counts.sum(axis=2).astype(np.float64), scores)
     rows, ones = counts.sum(axis=2).astype(np.float64), counts[:, :, 1].astype(np.float64)
-    rows, ones = rows * learned.kept, ones * learned.kept
+    within, judged = (np.zeros(1), learned.kept) if scores is None else learned.within(rows, scores)
+    rows, ones = rows * (judged & learned.kept), ones * (judged & learned.kept)
     total = rows.sum(axis=1)
     plain = CalibrationReference.plain(learned)
     if not total.any():

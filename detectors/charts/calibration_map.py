@@ -25,8 +25,9 @@ GRID = 0.25
 MOST = 8.0
 #: Bins with fewer reference rows say nothing: what they mean is not known.
 LEAST_ROWS = 20
-#: A map is taken as no steeper than this within a bin, and a bin's mean score as no further from the reference's.
-STEEPEST, WIDEST = 2.0, 2.0
+#: A map is taken as no steeper than this within a bin. A bin whose mean score is further than that from the
+#: reference's, in logit, is not judged: at .5 a map that is flat at its end gave 2 false alarms a budget, at .3 a quarter.
+STEEPEST, FARTHEST = 2.0, 0.3
 #: The line is shrunk to "the score is the probability" by this precision, so that it exists without an outcome too.
 _PRIOR = 0.01
 _NEWTON = 50
@@ -61,26 +62,29 @@ class CalibrationMap:
         return float((weight * self.logit).sum() / weight.sum()) if weight.any() else 0.0
 
     @property
-    def slope(self) -> float:
-        """How much the logit of the frequency moves with that of the score, by information; 1 with a single bin."""
-        weight = self.rows * self.weight
-        total = float(weight.sum())
-        x = self.place - ((weight @ self.place) / total if total else 0.0)
-        spread = float(weight @ (x * x))
-        found = float(weight @ (x * self.logit)) / spread if spread > 1e-6 * total else 1.0
-        return min(max(found, 0.0), STEEPEST)
+    def slopes(self) -> Floats:
+        """How much the logit of the frequency moves with that of the score around each bin; (bins,), 1 if unknown."""
+        found, known = np.ones(self.rows.size), np.flatnonzero(self.kept)
+        order = known[np.argsort(self.place[known], kind="stable")]
+        order = order[np.diff(self.place[order], prepend=-np.inf) > 1e-6]
+        if order.size > 1:
+            found[order] = np.clip(np.gradient(self.logit[order], self.place[order]), 0.0, STEEPEST)
+        return found
 
-    def within(self, rows: Floats, scores: Floats) -> Floats:
-        """What the scores of a pane move the logit by within their bins, (…, bins), from rows and Σp of it.
+    def within(self, rows: Floats, scores: Floats) -> tuple[Floats, Bools]:
+        """What the scores of a pane move the logit by within their bins, and which bins they leave judged; (…, bins) of
+        rows and Σp.
 
         Bins of .25 logit need none of this; where they are wide, the mean score of a bin moves with the traffic, and
-        what it means with it, by the slope of the map.
+        what it means with it, by the slope of the map there. Where it has moved far, as in the bins without an end,
+        nothing is known of what it means now.
         """
         there = rows > 0
         p = np.divide(scores, rows, out=np.full(rows.shape, 0.5), where=there)
         p = np.clip(p, 1e-12, 1.0 - 1e-12)
-        moved = np.log(p) - np.log1p(-p) - self.place
-        return np.asarray(np.where(there, self.slope * np.clip(moved, -WIDEST, WIDEST), 0.0))
+        moved = np.where(there, np.log(p) - np.log1p(-p) - self.place, 0.0)
+        judged = np.asarray(np.abs(moved) <= FARTHEST)
+        return np.asarray(np.where(judged, self.slopes * moved, 0.0)), judged
 
     def at(self, scores: Floats) -> Floats:
         """Frequencies that scores stand for, linear in logit between bins: a repaired map is applied with this."""
