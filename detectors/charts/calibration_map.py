@@ -26,7 +26,7 @@ MOST = 8.0
 #: Bins with fewer reference rows say nothing: what they mean is not known.
 LEAST_ROWS = 20
 #: A map is taken as no steeper than this within a bin. A bin whose mean score is further than that from the
-#: reference's, in logit, is not judged: at .5 a map that is flat at its end gave 2 false alarms a budget, at .3 a quarter.
+#: reference's, in logit, is not judged: at .5 a map that is flat at its end gave 2 false alarms a budget, at .3 .25.
 STEEPEST, FARTHEST = 2.0, 0.3
 #: The line is shrunk to "the score is the probability" by this precision, so that it exists without an outcome too.
 _PRIOR = 0.01
