@@ -160,7 +160,12 @@ def main() -> int:
         ) as storm,
     ):
         planned = plan(asked.seed, asked.faults, kinds=asked.only, gaps=tuple(asked.gap))
-        outcome = carry_out(storm, planned, seed=asked.seed, say=True)
+        try:
+            outcome = carry_out(storm, planned, seed=asked.seed, say=True)
+        except AssertionError:
+            # The folder goes with us: what the workers last said would be gone.
+            print(*(f"slot {slot}:\n{storm.tail(slot)}" for slot in storm.slots), storm.exits[-12:], sep="\n\n")
+            raise
         print(
             f"\nKafka {storm.kafka.version} ({asked.brokers}), {asked.slots} workers, {asked.partitions} partitions, "
             f"seed {asked.seed}\n"
