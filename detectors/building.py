@@ -177,14 +177,14 @@ class ReferenceBuilder:
         features: dict[View, dict[str, FeatureReference]] = {counted.view: {} for counted in counts.views}
         for spec in counts.specs:
             model: FeatureReference | None = None
+            once = None
             for counted in counts.views:
                 blocks = counted.table[:, counts.slice_of(spec)]
                 if not counts.timed:
                     found = learn_timeless(spec, blocks.sum(axis=0, dtype=np.int64))
                 else:
-                    found, moved = learn(
-                        spec, blocks, counted.times, spans=() if model is None else model.excluded, model=model
-                    )
+                    spans = () if model is None else model.excluded
+                    found, moved, once = learn(spec, blocks, counted.times, spans=spans, model=model, once=once)
                     if model is None:
                         findings += _findings(spec, found, moved, self._clocks[0] if self._batch_gap_ms else None)
                 features[counted.view][spec.name] = found

@@ -14,6 +14,7 @@ from detectors.bins import FeatureSpec
 from detectors.charts.bets import FOUR, WANDERS, Bets, Learned
 from detectors.charts.tempered import temper
 from detectors.design_effect import deff_at, n_bar_at, tempering, wander_at
+from detectors.directions import FLOOR
 from detectors.references import FeatureReference, Reference
 from detectors.rules import LEAST_EVENTS, REFERENCE_SHARE, ShareRules, clusters_needed
 from detectors.visible import visible_change
@@ -253,6 +254,9 @@ def _share_rules(
             if names == ("unseen",):
                 # Levels that came once are as many as are still to come (Good, Turing), and in clusters.
                 rare += int((found[: spec.value_bins] == 1).sum())
+                # Where a session repeats its level: what the direction expects, which is at least its floor.
+                expected = float(one.q[one.names.index("unseen")]) if "unseen" in one.names else 0.0
+                rare = max(rare, int(expected * total) if expected > FLOOR else 0)
                 of_levels = [deff[name] for name, kind in zip(one.names, one.kinds, strict=True) if kind == "level"]
                 clustered = max(clustered, float(np.median(of_levels)) if of_levels else 1.0)
             # Eight more than were seen: a range of thirty rows leaves out what is not rare.

@@ -305,3 +305,24 @@ def test_the_insects_table_gives_a_reference() -> None:
     assert (reference.n, len(reference.specs), reference.provisional) == (8064, 33, "")
     assert reference.views[View()].features["f0"].scales_ms[0] == 160_000
     assert all(spec.value_bins == 32 for spec in reference.specs)
+
+
+def test_levels_of_sessions_that_were_met_at_one_time_are_expected_to_have_successors() -> None:
+    """Ten rows of a session share a level with a long tail: one row in seven of the days to come is of a new level."""
+
+    def sessions(seed: int, days: int) -> Rows:
+        rng = np.random.default_rng(seed)
+        level = np.repeat(np.minimum(rng.zipf(1.3, days * 40), 10**6), 10)
+        return Rows(
+            ts=np.arange(level.size) * (DAY // 400) + (seed - 1) * 14 * DAY,
+            columns={"c": np.array([f"z{one}" for one in level], dtype=object)},
+        )
+
+    off = []
+    for seed in range(1, 9, 2):
+        reference = build(sessions(seed, 14))
+        along, known = reference.views[View()].features["c"].directions, set(reference.specs[0].levels)
+        truth = np.mean([one not in known for one in sessions(seed + 1, 14).columns["c"].tolist()])
+        assert truth > 0.1
+        off.append(along.q[along.index("unseen")] - truth)
+    assert abs(np.mean(off)) < 0.03
