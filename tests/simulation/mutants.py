@@ -169,14 +169,14 @@ def panes_not_rebuilt(patch: pytest.MonkeyPatch) -> None:
 
 def stale_watermark(patch: pytest.MonkeyPatch) -> None:
     """A restored model does not know how far its time had come."""
-    whole = monitoring._restore_record
+    whole = monitoring.restore_record
 
     def forget(state: Any, name: bytes, value: bytes) -> None:
         whole(state, name, value)
         for model in state.models.values():
             model.closed = None if model.closed is None else model.closed - 600_000
 
-    patch.setattr(monitoring, "_restore_record", forget)
+    patch.setattr(monitoring, "restore_record", forget)
 
 
 def eager_watermark(patch: pytest.MonkeyPatch) -> None:
