@@ -86,16 +86,16 @@ class Site:
                 "isolation.level": "read_committed", "enable.partition.eof": True,
             }
         )  # fmt: skip
-        found, ended = [], 0
+        found, ended = [], set[int]()
         try:
             places = consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
             consumer.assign([TopicPartition(topic, place, OFFSET_BEGINNING) for place in places])
-            while ended < len(places):
+            while len(ended) < len(places):
                 message = consumer.poll(SECONDS)
                 if message is None:
                     raise RuntimeError(f"{topic}: its end was not reached in {SECONDS:.0f} s")
                 if message.error():
-                    ended += 1
+                    ended.add(message.partition())  # of a log that grows more than once
                 else:
                     found.append(message)
         finally:
