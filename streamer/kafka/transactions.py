@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class Ledger:
         self._changelog = settings.changelog(stage)
         self.name, self.task = f"{stage}/{partition}", f"{settings.app}.{stage}.{partition}"
         self._owner, self._number = uuid.uuid4().hex[:12], 0
-        self._unseen: dict[TopicPartition, tuple[int, float]] = {}
+        self._unseen: dict[TopicPartition, deque[tuple[int, float]]] = {}
         self._producer: aiokafka.AIOKafkaProducer = settings.producer(
             role=f"{stage}-{partition}", transactional_id=self.task
         )
@@ -70,14 +71,18 @@ class Ledger:
         for output, one in zip(said, sent, strict=True):
             # What has other writers too may be hidden by them; and there it is soon followed by more.
             if output.partition is None:
-                self._unseen.setdefault(TopicPartition(one.topic, one.partition), (one.offset, now))
+                # Each of them: the first to be seen says nothing of the next.
+                self._unseen.setdefault(TopicPartition(one.topic, one.partition), deque()).append((one.offset, now))
 
     def hidden(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
         """Of `unseen`, what lies not before these stable ends: since when (monotonic seconds). The rest is seen."""
         for at, end in ends.items():
-            if at in self._unseen and self._unseen[at][0] < end:
-                del self._unseen[at]
-        return {at: since for at, (_, since) in self._unseen.items()}
+            waiting = self._unseen.get(at, deque())
+            while waiting and waiting[0][0] < end:
+                waiting.popleft()
+            if not waiting:
+                self._unseen.pop(at, None)
+        return {at: waiting[0][1] for at, waiting in self._unseen.items()}
 
     @property
     def unseen(self) -> list[TopicPartition]:

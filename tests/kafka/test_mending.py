@@ -104,3 +104,15 @@ def test_what_was_committed_and_has_not_been_seen_is_known_until_it_is() -> None
         return [before, list(ledger.hidden({CHANGELOG: 0})), list(ledger.hidden({CHANGELOG: 1})), ledger.unseen]
 
     assert asyncio.run(story()) == [[CHANGELOG], [CHANGELOG], [], []]
+
+
+def test_what_was_seen_says_nothing_of_what_was_committed_after_it() -> None:
+    async def story() -> list[list[TopicPartition]]:
+        log = log_of()
+        ledger = await wrote(log, batches=0)
+        for value in (b"first", b"second"):
+            await ledger.write([Output("changelog", b"key", value)])
+        last = max(record.offset for record in (await tails_of(log, ledger))[CHANGELOG].records)
+        return [list(ledger.hidden({CHANGELOG: end})) for end in (last, last + 1)]
+
+    assert asyncio.run(story()) == [[CHANGELOG], []]
