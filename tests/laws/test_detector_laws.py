@@ -63,7 +63,22 @@ def _labels(seed: int) -> Counts:
     return found
 
 
-class Losses:
+class Mixed:
+    """What charts by a mixture of bets begin with, are saved as and come back from."""
+
+    _plan: losses.Losses | calibration.Calibration
+
+    def start(self) -> Any:
+        return self._plan.start()
+
+    def saved(self, state: Any) -> bytes:
+        return mixture.save(state)
+
+    def restored(self, raw: bytes) -> Any:
+        return mixture.load(self._plan.start(), raw)
+
+
+class Losses(Mixed):
     """`losses`: three monitors of one dependent reference."""
 
     def __init__(self) -> None:
@@ -73,18 +88,9 @@ class Losses:
     def _of(self, monitors: int) -> losses.Losses:
         return build_losses([DEPENDENT] * monitors, budget=_BUDGET, share=np.full(monitors, _SHARE))
 
-    def start(self) -> Any:
-        return self._plan.start()
-
     def take(self, state: Any, pane: int) -> Any:
         n = np.full(MONITORS, self._n[pane])
         return losses.tick(self._plan, state, n=n, sums=self._sums[pane], pane=pane + 1)[0]
-
-    def saved(self, state: Any) -> bytes:
-        return mixture.save(state)
-
-    def restored(self, raw: bytes) -> Any:
-        return mixture.load(self._plan.start(), raw)
 
     def evidence(self, monitors: list[int]) -> Numbers:
         plan = self._of(len(monitors))
@@ -132,7 +138,7 @@ class Adaptive:
         return self._sums.tobytes()
 
 
-class Calibration:
+class Calibration(Mixed):
     """`calibration`: labels that come more often than their scores say, from the middle on."""
 
     def __init__(self) -> None:
@@ -150,17 +156,8 @@ class Calibration:
     def _of(self, monitors: int) -> calibration.Calibration:
         return build_calibration([exact()] * monitors, budget=_BUDGET, share=np.full(monitors, _SHARE))
 
-    def start(self) -> Any:
-        return self._plan.start()
-
     def take(self, state: Any, pane: int) -> Any:
         return calibration.tick(self._plan, state, counts=self._counts[pane], pane=pane + 1)[0]
-
-    def saved(self, state: Any) -> bytes:
-        return mixture.save(state)
-
-    def restored(self, raw: bytes) -> Any:
-        return mixture.load(self._plan.start(), raw)
 
     def evidence(self, monitors: list[int]) -> Numbers:
         plan = self._of(len(monitors))
