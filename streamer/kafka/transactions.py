@@ -68,11 +68,15 @@ class Ledger:
             )
             await self._producer.commit_transaction()
         now = time.monotonic()
-        for output, one in zip(said, sent, strict=True):
-            # What has other writers too may be hidden by them; and there it is soon followed by more.
-            if output.partition is None:
-                # Each of them: the first to be seen says nothing of the next.
-                self._unseen.setdefault(TopicPartition(one.topic, one.partition), deque()).append((one.offset, now))
+        # What has other writers too may be hidden by them; and there it is soon followed by more.
+        last = {
+            TopicPartition(one.topic, one.partition): one.offset
+            for output, one in zip(said, sent, strict=True)
+            if output.partition is None
+        }
+        for at, offset in last.items():
+            # Each transaction: the first to be seen says nothing of the next.
+            self._unseen.setdefault(at, deque()).append((offset, now))
 
     def hidden(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
         """Of `unseen`, what lies not before these stable ends: since when (monotonic seconds). The rest is seen."""
