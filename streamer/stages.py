@@ -11,6 +11,7 @@ from streamer.core import monitoring, profiling
 from streamer.core.control import Control
 from streamer.core.drops import LETTERS
 from streamer.core.join_position import outcome_counts
+from streamer.core.milestones import Milestone
 from streamer.core.monitoring import MonitoringState
 from streamer.core.positions import Counters
 from streamer.core.profiling_state import ProfilingState
@@ -79,6 +80,9 @@ class Profiling(NamedTuple):
     def reached(self, state: ProfilingState) -> Mapping[str, int]:
         return state.next
 
+    def milestones(self, state: ProfilingState) -> Mapping[str, Sequence[Milestone]]:
+        return state.milestones
+
     def moved(self, state: ProfilingState, positions: Mapping[str, int]) -> ProfilingState:
         lost = sum(position - state.next[name] for name, position in positions.items())
         state.next.update(positions)
@@ -140,6 +144,9 @@ class Monitoring(NamedTuple):
 
     def reached(self, state: MonitoringState) -> Mapping[str, int]:
         return {"profiles": state.read_to}
+
+    def milestones(self, state: MonitoringState) -> Mapping[str, Sequence[Milestone]]:
+        return {}  # ranges that do not join tell of another log
 
     def moved(self, state: MonitoringState, positions: Mapping[str, int]) -> MonitoringState:
         # What fed the open panes is gone: they begin anew, and every source is taken where it is now.

@@ -30,6 +30,7 @@ from streamer.core.drops import LETTERS, counted, dead_letters, suppressed
 from streamer.core.joined import join_batch, joined
 from streamer.core.joining import Join
 from streamer.core.mappings import latest, news
+from streamer.core.milestones import passed
 from streamer.core.outcome_reading import read_outcomes
 from streamer.core.outputs import SOONER, unfit_shares
 from streamer.core.plans import Plans
@@ -115,6 +116,8 @@ def apply(state: ProfilingState, batch: Batch, control: Control) -> tuple[Profil
     else:
         refusals, arrivals = read(state, batch.input, kind, records) if records else ([], None)
     state.next[batch.input] = batch.next_offset
+    if records:
+        state.milestones[batch.input] = passed(state.milestones.get(batch.input, ()), records[-1])
     outputs = _advance(
         state, arrivals, refusals, told, kind=kind, before=before, caught_up=batch.caught_up, consumed=len(records)
     )
@@ -313,6 +316,8 @@ def _advance(
     for partition, parts in sorted(records.items()):
         state.ends[partition] = state.position
         outputs.extend(numbered(parts, partition=partition))
+    if state.quiet:
+        return [*outputs, *kept.letters]
     ids = [Output("changelog", key, value) for key, value in state.recent.changes(since)]
     position = Output("changelog", POSITION_KEY, msgspec.msgpack.encode(state.record()))
     return [position, *ids, *(Output("changelog", key, value) for key, value in kept.pairs), *outputs, *kept.letters]

@@ -21,13 +21,14 @@ from streamer.core.join_log import KEY as JOIN_KEY
 from streamer.core.join_position import JoinPosition
 from streamer.core.joining import Join
 from streamer.core.mappings import format_for
+from streamer.core.milestones import Milestone
 from streamer.core.plans import Plans
 from streamer.core.recent import KEY, Recent
 from streamer.formats.seam import Format
 from streamer.formats.shapes import Kind, Shapes
 
-#: 2: `folded` and what stands after it.
-POSITION_FORMAT = 2
+#: 2: `folded` and what stands after it. 3: `milestones`.
+POSITION_FORMAT = 3
 POSITION_KEY = b"position"
 
 
@@ -39,7 +40,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     in the changelog; ids: their sum modulo 2**64. consumed == applied + Σ drops. folded: events of which a version or a
     segment value went to `__other__` in their delta. appended: largest append time by input. join: of outcomes; those
     that wait are neither applied nor dropped yet. denied: values of features that may not be read, in events applied.
-    digest: of all the other fields.
+    milestones: records of each input by which its log is known again. digest: of all the other fields.
     """
 
     format: int = POSITION_FORMAT
@@ -61,6 +62,7 @@ class ProfilingPosition(msgspec.Struct, kw_only=True):
     join: JoinPosition | None = None
     appended: dict[str, int] = {}
     denied: int = 0
+    milestones: dict[str, list[Milestone]] = {}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -68,7 +70,8 @@ class ProfilingState:
     """A stage-1 task between two batches. source: the partition of its inputs.
 
     next: where the rim reads on, by input. letters: dead letters per batch and reason; suppressed: refusals that had
-    none of their own, since this worker has the task. Everything else is the core's own.
+    none of their own, since this worker has the task. quiet: of the replay of a table nobody reads the changelog.
+    Everything else is the core's own.
     """
 
     source: int
@@ -83,6 +86,7 @@ class ProfilingState:
     drops: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in DropReason})
     maxima: dict[str, int] = field(default_factory=dict)
     appended: dict[str, int] = field(default_factory=dict)
+    milestones: dict[str, list[Milestone]] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
     caught_up: bool = False
     recent: Recent = field(default_factory=lambda: Recent(0))
@@ -92,6 +96,7 @@ class ProfilingState:
     join: Join | None = None
     letters: int = LETTERS
     suppressed: int = 0
+    quiet: bool = False
 
     @property
     def waiting(self) -> int:
@@ -135,6 +140,7 @@ class ProfilingState:
             folded=self.folded,
             denied=self.denied,
             appended=self.appended,
+            milestones=self.milestones,
             drops=self.drops,
             maxima=self.maxima,
             ends=sorted(self.ends.items()),
@@ -154,7 +160,7 @@ def decode_position(raw: bytes) -> ProfilingPosition:
 
     >>> decode_position(msgspec.msgpack.encode({"format": 99}))
     Traceback (most recent call last):
-    schemas.errors.FormatError: position record of format 99; this worker reads up to 2
+    schemas.errors.FormatError: position record of format 99; this worker reads up to 3
     """
     try:
         version = msgspec.msgpack.decode(raw).get("format")
@@ -205,6 +211,7 @@ def from_changelog(
         folded=position.folded,
         denied=position.denied,
         appended=position.appended,
+        milestones=position.milestones,
         drops=position.drops,
         maxima=position.maxima,
         ends=dict(position.ends),

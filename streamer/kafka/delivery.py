@@ -26,9 +26,10 @@ from aiokafka.errors import (
 )
 from mode import Service
 
-from schemas.errors import BrokerUnavailable, ConfigurationError
+from schemas.errors import BrokerUnavailable, ConfigurationError, PositionLost, TriplineError
 from streamer.core.control import Control
 from streamer.kafka.reading import start_client
+from streamer.kafka.recognising import refuse_others
 from streamer.kafka.refusals import explained
 from streamer.kafka.restore import Gap, restore_tasks
 from streamer.kafka.settings import KafkaSettings
@@ -46,6 +47,8 @@ _FRESH_MS = 2_000
 _LAG_TOOLS_S = 5.0
 #: How often it is looked whether what was committed shows.
 _SHOWN_S = 5.0
+#: How often it is looked whether the inputs are still the logs that were read.
+_SAME_S = 10.0
 
 
 class Delivery(Service):  # type: ignore[misc]
@@ -253,6 +256,25 @@ class Delivery(Service):  # type: ignore[misc]
                         hidden = f"task {ledger.name}: what was committed to {place} is hidden for {patience:g} s"
                         self._failed(BrokerUnavailable(f"{hidden}: its marker is lost; a restart writes it again"))
 
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _see_the_same_logs(self) -> None:
+        """End the worker when an input was made anew and has grown past where it is: no fetch would tell."""
+        while not self.should_stop and not self._settings.embedded:
+            await self.sleep(_SAME_S)
+            logs = {
+                task.intakes[name].at: known
+                for task in self.tasks.values()
+                if task.status is Status.READY
+                for name, known in self.stage.milestones(task.state).items()
+                if name in task.intakes
+            }
+            try:
+                await refuse_others(self._settings, f"{self.stage.name}-recognise", logs)
+            except PositionLost as error:
+                self._failed(error)
+            except (TriplineError, ValueError) as error:  # the broker is away, or the topic: others notice
+                log.debug("%s: %s", self.stage.name, error)
+
     async def _fetch(self) -> bool:
         """Get what there is for the tasks that want it; True when it was little."""
         intakes = {
@@ -367,6 +389,9 @@ class Delivery(Service):  # type: ignore[misc]
             name: len(self._consumer.partitions_for_topic(self._settings.topic(name)) or ())
             for name in self.stage.inputs
         }
+        if gone := [self._settings.topic(name) for name, n in counts.items() if not n]:
+            words = "is not there any more: put it back from a copy, or start a new `kafka.app` on a new one"
+            return f"{self.stage.name}: topic {', '.join(gone)} {words}"
         found = ", ".join(f"{name} {n}" for name, n in counts.items())
         return (
             f"{self.stage.name}: partitions are now {found}, but were {self._partitions}: which partition an event is "

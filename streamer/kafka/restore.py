@@ -1,4 +1,4 @@
-"""How a task comes back: fence, barrier, mend, changelog, replay, position; in that order, all tasks assigned at once.
+"""How a task comes back: fence, barrier, mend, changelog, replay, position, inputs; all tasks assigned at once.
 
 Why all at once: a hanging transaction of one task may hide the end of `profiles` from another; `start` of every
 producer ends them all before anyone waits. Nothing here runs inside a rebalance callback (no heartbeats there).
@@ -24,6 +24,7 @@ from streamer.core.control import Control
 from streamer.core.records import Output
 from streamer.kafka.mending import lacking, read_tails
 from streamer.kafka.reading import ends_of, open_reader, read_between
+from streamer.kafka.recognising import ANOTHER_LOG, refuse_others
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.transactions import Ledger
@@ -60,9 +61,16 @@ async def restore_tasks(
                 while await session.mend(ledgers, passed, raw, profiles=profiles):
                     # What was written again must show, all of it, before anybody relies on it.
                     passed = await session.pass_barriers(ledgers, profiles=profiles)
-        kept = await session.read_changelogs(list(ledgers))
+        kept, known = await session.read_changelogs(list(ledgers)), list[Restored]()
         for partition in ledgers:
-            yield await session.restored(partition, kept.pop(partition), profiles=profiles)
+            task = await session.restored(partition, kept.pop(partition), profiles=profiles)
+            if any(stage.milestones(task.state).values()):
+                known.append(task)
+            else:
+                yield task
+        await session.recognise(known)
+        for task in known:
+            yield task
 
 
 def outputs_of(settings: KafkaSettings, stage: Stage, partition: int, *, profiles: int) -> list[TopicPartition]:
@@ -95,10 +103,7 @@ class Gap:
                 f"{log_of} before the log's start ({self.begin} to {self.end}): retention took what was not counted; "
                 "`tripline run --accept-gap` goes on at the log's start and records the gap"
             )
-        return PositionLost(
-            f"{log_of} past the log's end ({self.begin} to {self.end}): this is not the log that was read; "
-            "was the topic made anew? Then start a new `kafka.app`"
-        )
+        return PositionLost(f"{log_of} past the log's end ({self.begin} to {self.end}): {ANOTHER_LOG}")
 
     def note(self, task: str, partition: int) -> Output:
         """The audit record of an accepted gap. Its time is the worker's: it is an operator's decision, not a result."""
@@ -204,6 +209,17 @@ class _Session:
             state = await self.replay(partition, state, since=since)
         notes = [gap.note(f"{self.stage.name}/{partition}", partition % profiles) for gap in gaps.values()]
         return Restored(partition, self.stage.verify(self.control, state), notes)
+
+    async def recognise(self, tasks: Sequence[Restored]) -> None:
+        """`PositionLost` when an input is another log than the one that a task has read. All tasks' inputs at once."""
+        if not self.settings.embedded:
+            logs = {
+                TopicPartition(self.settings.topic(name), task.partition): known
+                for task in tasks
+                for name, known in self.stage.milestones(task.state).items()
+                if name in self.stage.inputs
+            }
+            await refuse_others(self.settings, f"{self.stage.name}-recognise", logs)
 
     async def first_positions(self, partition: int) -> dict[str, int]:
         start = self.stage.begins or self.settings.start

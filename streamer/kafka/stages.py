@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from streamer.core.control import Control
+from streamer.core.milestones import Milestone
 from streamer.core.records import Batch, Output, Record
 
 
@@ -75,6 +76,9 @@ class Stage(Protocol):
 
     def reached(self, state: Any) -> Mapping[str, int]:
         """Where reading stands: further on than `positions` while records wait in the state."""
+
+    def milestones(self, state: Any) -> Mapping[str, Sequence[Milestone]]:
+        """Records of each input by which its log is known again; none where another log is noticed anyway."""
 
     def moved(self, state: Any, positions: Mapping[str, int]) -> Any:
         """State that reads on elsewhere, after an accepted gap, which its accounts show."""

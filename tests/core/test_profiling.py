@@ -207,8 +207,8 @@ def test_a_damaged_position_is_refused() -> None:
     fields = msgspec.msgpack.decode(raw)
     with pytest.raises(ProtocolBroken, match="digest"):
         decode_position(msgspec.msgpack.encode({**fields, "applied": 2}))
-    with pytest.raises(FormatError, match="format 3"):
-        decode_position(msgspec.msgpack.encode({**fields, "format": 3}))
+    with pytest.raises(FormatError, match="format 4"):
+        decode_position(msgspec.msgpack.encode({**fields, "format": 4}))
     with pytest.raises(FormatError):
         decode_position(raw[:-5])
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.errors import ProtocolBroken
 from streamer.core.control import Control
+from streamer.core.milestones import Milestone, passed
 from streamer.core.records import Batch, Output, Record
 from streamer.kafka.stages import Counts
 
@@ -33,7 +34,8 @@ class Counting(NamedTuple):
     awaits_control: bool = False
 
     def start(self, control: Control, partition: int, positions: Mapping[str, int]) -> State:
-        return {"source": partition, "next": dict(positions), "seq": 0, "consumed": 0, "lost": 0}
+        begun = {"source": partition, "next": dict(positions), "seq": 0, "consumed": 0, "lost": 0}
+        return {**begun, "milestones": {}}
 
     def restore(self, control: Control, partition: int, records: Iterable[tuple[bytes, bytes]]) -> State:
         state: State = json.loads(dict(records)[b"position"])
@@ -59,6 +61,10 @@ class Counting(NamedTuple):
         state["next"][batch.input] = batch.next_offset
         state["seq"] += 1
         state["consumed"] += len(batch.records)
+        if batch.records:
+            known = self.milestones(state).get(batch.input, [])
+            stones = passed(known, batch.records[-1])
+            state["milestones"][batch.input] = [(one.offset, one.digest) for one in stones]
         said = {"source": state["source"], "seq": state["seq"], "begin": begin, "end": sum(state["next"].values())}
         outputs = [
             Output("profiles", b"", json.dumps({**said, "counts": counts}).encode(), q) for q, counts in tallies.items()
@@ -69,6 +75,9 @@ class Counting(NamedTuple):
         return state["next"]
 
     reached = positions
+
+    def milestones(self, state: State) -> Mapping[str, Sequence[Milestone]]:
+        return {name: [Milestone(*one) for one in stones] for name, stones in state["milestones"].items()}
 
     def moved(self, state: State, positions: Mapping[str, int]) -> State:
         state["lost"] += sum(at - state["next"][name] for name, at in positions.items())
@@ -136,6 +145,9 @@ class Summing(NamedTuple):
         return state["next"]
 
     reached = positions
+
+    def milestones(self, state: State) -> Mapping[str, Sequence[Milestone]]:
+        return {}
 
     def moved(self, state: State, positions: Mapping[str, int]) -> State:
         state["next"].update(positions)
