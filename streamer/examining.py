@@ -74,7 +74,7 @@ class TaskSeen:
 
     seconds: how long reading and restoring took. next, lag: by input; behind_ms: how long the oldest record that is not
     done has waited. written_ms: when its position was last written; None: it never was. replay: records of `profiles`
-    that a restore reads again. fault: why it cannot be restored.
+    that a restore reads again. fault: why it cannot be restored. lost: what became of an input that it reads.
     """
 
     stage: str
@@ -89,6 +89,7 @@ class TaskSeen:
     written_ms: int | None = None
     replay: int = 0
     fault: str = ""
+    lost: str = ""
 
     @property
     def name(self) -> str:
@@ -255,6 +256,11 @@ def restores(seen: Sequence[TaskSeen]) -> list[Finding]:
         for task in seen
         if task.fault
     ]  # fmt: skip
+    found += [
+        Finding(level="wrong", check="inputs", where=task.name, what=f"would end its worker with 72: {task.lost}")
+        for task in seen
+        if task.lost
+    ]
     size, seconds, records = (sum(amount) for amount in zip(*map(_whole, seen), strict=True)) if seen else (0, 0.0, 0)
     measured = sum(task.seconds for task in seen)
     read = sum(task.bytes for task in seen)

@@ -16,8 +16,11 @@ from aiokafka import TopicPartition
 
 from schemas.errors import TriplineError
 from streamer.core.control import Control
+from streamer.core.milestones import Milestone
 from streamer.examining import TaskSeen, TopicSeen
 from streamer.kafka.reading import open_reader, read_between
+from streamer.kafka.recognising import others, stranger
+from streamer.kafka.restore import Gap
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Stage
 from streamer.kafka.topics import Admin, configs_of
@@ -104,19 +107,28 @@ async def tasks_seen(
 ) -> list[TaskSeen]:
     """Every task of `stages`, from its changelog. counts: partitions by topic."""
     seen: list[TaskSeen] = []
-    async with open_reader(settings, "doctor-state") as reader:
+    async with (
+        open_reader(settings, "doctor-state") as reader,
+        open_reader(settings, "doctor-ends", committed=False) as raw,
+    ):
         for stage in stages:
             name = settings.changelog(stage.name)
             partitions = range(counts.get(name, 0))
             for partition in partitions:
-                seen.append(await _task(settings, reader, stage, control, partition))
+                seen.append(await _task(settings, reader, stage, control, partition, raw=raw))
         oldest = sorted((task for task in seen if task.lag), key=lambda task: -sum(task.lag.values()))[:ASKED]
         waits = {task.name: await _behind(settings, reader, task) for task in oldest if sum(task.lag.values())}
     return [replace(task, behind_ms=waits.get(task.name, 0)) for task in seen]
 
 
 async def _task(
-    settings: KafkaSettings, reader: aiokafka.AIOKafkaConsumer, stage: Stage, control: Control, partition: int
+    settings: KafkaSettings,
+    reader: aiokafka.AIOKafkaConsumer,
+    stage: Stage,
+    control: Control,
+    partition: int,
+    *,
+    raw: aiokafka.AIOKafkaConsumer,
 ) -> TaskSeen:
     at = TopicPartition(settings.changelog(stage.name), partition)
     begin, end = (await reader.beginning_offsets([at]))[at], (await reader.end_offsets([at]))[at]
@@ -155,14 +167,31 @@ async def _task(
     seconds = time.monotonic() - began
     logs = {name: TopicPartition(settings.topic(name), partition) for name in stage.inputs}
     stable = await reader.end_offsets(list(logs.values()))
+    known = {logs[name]: found for name, found in stage.milestones(state).items() if name in logs}
     return replace(
         task,
         seconds=seconds,
+        lost=await _lost(settings, raw, {logs[name]: at for name, at in positions.items() if name in logs}, known),
         next=dict(positions),
         lag={name: max(0, stable[log] - positions[name]) for name, log in logs.items() if name in positions},
         written_ms=written,
         replay=0 if replay is None else max(0, min(positions.values()) - replay),
     )
+
+
+async def _lost(
+    settings: KafkaSettings,
+    raw: aiokafka.AIOKafkaConsumer,
+    positions: Mapping[TopicPartition, int],
+    known: Mapping[TopicPartition, Sequence[Milestone]],
+) -> str:
+    """Why a worker would end with 72: the first input that is not where it was left; "" when all are."""
+    begins, ends = await raw.beginning_offsets(list(positions)), await raw.end_offsets(list(positions))
+    for at, position in positions.items():
+        if not begins[at] <= position <= ends[at]:
+            return str(Gap(at=at, position=position, begin=begins[at], end=ends[at]).error())
+    found = await others(raw, known, stall_s=settings.broker_timeout_s) if known else {}
+    return next((str(stranger(at, other)) for at, other in found.items()), "")
 
 
 async def _behind(settings: KafkaSettings, reader: aiokafka.AIOKafkaConsumer, task: TaskSeen) -> int:
