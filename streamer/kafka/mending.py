@@ -16,6 +16,7 @@ to nobody: it stays away, and its input is read again. A repair that is cut shor
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -26,9 +27,12 @@ from aiokafka import TopicPartition
 from streamer.core.records import Record
 from streamer.kafka.reading import read_between
 
+log = logging.getLogger(__name__)
+
 #: Header that carries a record's mark.
 MARK_HEADER = "tripline-transaction"
-#: How far back from its end a log is looked at first, how much further each time, and how far at most.
+#: How far back from its end a log is looked at first, how much further each time, and how far for a task of which
+#: nothing shows anywhere: a new `kafka.app` would read all that others ever wrote there.
 _FIRST, _FURTHER, _FURTHEST = 16, 16, 1_000_000
 
 
@@ -122,7 +126,9 @@ async def read_tails(
     """The logs from their `ends` back to where each of the tasks that write there has something that shows.
 
     raw, stable: an uncommitted and a committed reader. Nothing before `ends` may be open any more. A log in which a
-    task has nothing that shows is read from its start, or its last million offsets.
+    task has nothing that shows is read from its start; or its last million offsets, where nothing of that task shows
+    in any of the logs: it has never committed anything, or its first transaction alone. Only what these tasks wrote is
+    kept.
     """
     begins = await raw.beginning_offsets(list(ends))
     tails = {at: Tail(end) for at, end in ends.items()}
@@ -130,23 +136,37 @@ async def read_tails(
     while open_:
         bounds = {at: (max(begins[at], ends[at] - step), tails[at].begin) for at in open_}
         records, shown = await asyncio.gather(
-            _read(raw, bounds, stall_s=stall_s), _read(stable, bounds, stall_s=stall_s)
+            _read(raw, bounds, writers, stall_s=stall_s), _read(stable, bounds, writers, stall_s=stall_s)
         )
         for at, (begin, _) in bounds.items():
             tail = tails[at]
             tail.begin = begin
             tail.records[:0] = records[at]
             tail.visible |= {record.offset for record in shown[at]}
-            if begin <= begins[at] or step >= _FURTHEST or all(map(tail.shows, writers[at])):
+        known = {task for at, tail in tails.items() for task in writers[at] if tail.shows(task)}
+        for at in list(open_):
+            lacking_there = [task for task in writers[at] if not tails[at].shows(task)]
+            if tails[at].begin <= begins[at] or not lacking_there:
                 open_.discard(at)
+            elif step >= _FURTHEST:
+                place, looked = f"{at.topic}/{at.partition}", ends[at] - tails[at].begin
+                if known.isdisjoint(lacking_there):
+                    log.info("%s: nothing of %s in the last %d offsets, nor elsewhere", place, lacking_there, looked)
+                    open_.discard(at)
+                else:
+                    log.warning("%s: nothing of %s in the last %d offsets: reads on", place, lacking_there, looked)
         step *= _FURTHER
     return tails
 
 
 async def _read(
-    reader: aiokafka.AIOKafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]], *, stall_s: float
+    reader: aiokafka.AIOKafkaConsumer,
+    bounds: Mapping[TopicPartition, tuple[int, int]],
+    writers: Mapping[TopicPartition, Sequence[str]],
+    *,
+    stall_s: float,
 ) -> dict[TopicPartition, list[Record]]:
     found: dict[TopicPartition, list[Record]] = {at: [] for at in bounds}
     async for at, records in read_between(reader, bounds, stall_s=stall_s):
-        found[at] += records
+        found[at] += [one for one in records if (mark := mark_of(one)) is not None and mark.task in writers[at]]
     return found

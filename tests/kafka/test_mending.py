@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiokafka import TopicPartition
 
 from streamer.core.records import Output
+from streamer.kafka import mending
 from streamer.kafka.mending import MARK_HEADER, Mark, Tail, lacking, read_tails
 from streamer.kafka.reading import open_reader
 from streamer.kafka.simulated import SimulatedLog, SimulatedSettings
@@ -78,6 +80,50 @@ def test_a_log_is_read_back_to_what_shows_and_no_further() -> None:
 
     begin, end = asyncio.run(story())
     assert end - 20 < begin < end
+
+
+def of_others(log: SimulatedLog, n: int) -> None:
+    for _ in range(n):
+        log.partition(*WINDOWS).append(b"key", b"other", headers=[(MARK_HEADER, Mark("another", "o", 0, 0).encode())])
+
+
+def test_a_log_is_read_back_as_far_as_it_takes_where_its_task_is_known(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others have written there meanwhile, more than any bound: it is found, what others wrote is not kept, and the
+    log says why this takes long.
+    """
+    monkeypatch.setattr(mending, "_FURTHEST", 100)
+
+    async def story() -> Tail:
+        log = log_of()
+        ledger = await wrote(log, batches=3, lost=1)
+        of_others(log, 5_000)
+        tails = await tails_of(log, ledger)
+        assert [record.value for record in lacking(tails.values(), TASK)] == [b"1"]
+        return tails[WINDOWS]
+
+    with caplog.at_level("WARNING"):
+        tail = asyncio.run(story())
+    assert (tail.begin, len(tail.records)) == (0, 2)
+    assert "windows/0: nothing of ['tripline.monitoring.0'] in the last 4096 offsets: reads on" in caplog.text
+
+
+def test_a_task_of_which_nothing_shows_anywhere_does_not_read_all_that_others_wrote(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a new `kafka.app` on topics of another one."""
+    monkeypatch.setattr(mending, "_FURTHEST", 100)
+
+    async def story() -> int:
+        log = log_of()
+        ledger = await wrote(log, batches=0)
+        of_others(log, 5_000)
+        return (await tails_of(log, ledger))[WINDOWS].begin
+
+    with caplog.at_level("INFO"):
+        assert asyncio.run(story()) > 4_000
+    assert "in the last 256 offsets, nor elsewhere" in caplog.text
 
 
 def test_what_was_written_again_is_not_written_again() -> None:
