@@ -15,7 +15,8 @@ import msgspec
 from schemas.errors import ConfigurationError
 from schemas.events import DeadLetter, DropReason
 from streamer import spans
-from streamer.commands.connecting import settings_of, since_of
+from streamer.commands.connecting import settings_from, settings_of, since_of
+from streamer.config import load
 from streamer.kafka.letters import BYTES, RECORDS, Originals, Replay, originals, read_letters
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.tailing import Since
@@ -42,11 +43,21 @@ def show(
     payload: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the last letters, and sums by reason over all that are meant. payload: read the records, too."""
-    settings, wanted = settings_of(config), _wanted(reason, model)
+    """Print the last letters, and sums by reason over all that are meant. payload: read the records, too.
+
+    Where a model has features that may not be read, no record is shown: whose a bad one is may not be known, nor where
+    in it its features are. As in the dead letters themselves.
+    """
+    loaded = load(config)
+    settings, wanted = settings_from(loaded), _wanted(reason, model)
     pile = asyncio.run(read_letters(settings, wanted, since=_since(since)))
     letters = pile.newest(limit)
-    records = asyncio.run(originals(settings, letters)) if payload else Originals()
+    denying = sorted(name for name, one in loaded.config.models.items() if one.features.lists.given)
+    if payload and denying:
+        withheld = f"not shown: {denying[0]} has features that may not be read, and a bad record may have them anywhere"
+        records = Originals(lost={place_of(letter): withheld for letter in letters})
+    else:
+        records = asyncio.run(originals(settings, letters)) if payload else Originals()
     if as_json:
         listed = [_plain(letter, pile, records) for letter in letters]
         sums = {name: asdict(of_reason) for name, of_reason in sorted(pile.sums.items())}

@@ -2,7 +2,8 @@
 
 Why a record cannot be replayed twice: the letter that says so travels in the same transaction, a replay first fences
 every other one (one transactional id), and only then reads which records were replayed. Should a broker's crash hide
-the end of an earlier replay, it waits, and says so.
+the end of an earlier replay, it waits, and says so. What it has committed itself it sees to show, and writes again
+where a crash hides it, before it says that it is done.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from schemas.envelopes import wrap
 from schemas.errors import BrokerUnavailable
 from schemas.events import DeadLetter
 from streamer.core.records import Output, Record
+from streamer.kafka.mending import MARK_HEADER
 from streamer.kafka.reading import ends_of, open_reader, read_between
 from streamer.kafka.settings import KafkaSettings
+from streamer.kafka.showing import show_all
 from streamer.kafka.tailing import Since, retained
 from streamer.kafka.topics import partition_counts
 from streamer.kafka.transactions import Ledger
@@ -110,13 +113,26 @@ class Replay:
         for letter in letters:
             record = records[place_of(letter)]
             origin = f"{letter.topic}|{letter.partition}|{letter.offset}"
-            headers = (*((name, value) for name, value in record.headers if name != HEADER), (HEADER, origin.encode()))
+            kept = ((name, value) for name, value in record.headers if name not in {HEADER, MARK_HEADER})
+            headers = (*kept, (HEADER, origin.encode()))
             again = Output(logical[letter.topic], record.key, record.value, letter.partition, headers)  # type: ignore[arg-type]
             said = msgspec.json.encode(replayed(letter, at=at))
             outputs += [again, Output("dead-letter", origin.encode(), said, letter.partition)]
         if outputs:
-            await self._ledger.write([*outputs, _audit(letters, at=at, by=by)])
+            await self._write([*outputs, _audit(letters, at=at, by=by)])
         return len(letters)
+
+    async def _write(self, outputs: Sequence[Output]) -> None:
+        """One transaction, all of which shows when this returns."""
+        settings = self._settings
+        places = {TopicPartition(settings.topic(one.topic), one.partition or 0) for one in outputs}
+        async with (
+            open_reader(settings, "letters-raw", committed=False) as raw,
+            open_reader(settings, "letters-shown") as stable,
+        ):
+            begins = await raw.end_offsets(sorted(places))
+            await self._ledger.write(outputs)
+            await show_all(self._ledger, raw, stable, begins, patience_s=_PATIENCE_S)
 
     async def _settled(self) -> None:
         """Until the end of what earlier replays wrote can be read: only then is it known what they have done."""
