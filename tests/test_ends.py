@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,19 @@ def ended(body: str, *, read: int = -1) -> tuple[int, str]:
     else:
         _, said = child.communicate(timeout=60)
     return child.wait(60), said.decode()
+
+
+def test_an_installation_that_is_not_whole_ends_with_70_and_a_sentence(tmp_path: Path) -> None:
+    """Not with Python's own 1: a package that the command line itself needs is broken."""
+    (tmp_path / "typer.py").write_text("raise ImportError('half of it is missing')")
+    command = [sys.executable, "-c", "from streamer.start import main; main()", "check"]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 70
+    last = "tripline: cannot start: ImportError: half of it is missing; is it installed whole?"
+    assert done.stderr.splitlines()[-1] == last
 
 
 @pytest.mark.parametrize(
