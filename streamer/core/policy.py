@@ -10,7 +10,8 @@
 
 A pending trigger is decided by the first of: an approval on `control` (`approved` or `rejected`), or its expiry. The
 expiry is in append time, as event time may stand still while people think; it is looked at with every progress record,
-so a word that was said after it counts for nothing, however late we look.
+so a word that was said after it counts for nothing, however late we look. A table has no append times: `backtest` takes
+the event time for it, as a stream would have that had been there then.
 """
 
 from __future__ import annotations
