@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,16 @@ class Site:
 
         name = topic or self.input
         made = NewTopic(name, partitions, config={"message.timestamp.type": "LogAppendTime"})
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        causes: list[str] = []
+        client = AdminClient(
+            {"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": lambda error: causes.append(error.str())}
+        )
         try:
             client.create_topics([made])[name].result(SECONDS)
         except (TimeoutError, KafkaException) as error:
-            raise BrokerUnavailable(f"{self.bootstrap}: no topic {name} within {SECONDS:.0f} s: {error}") from error
+            client.poll(0)  # what the connections came to is told here, and not by the error
+            why = next(iter(causes), str(error)) or "no answer"
+            raise BrokerUnavailable(f"{self.bootstrap}: no topic {name} within {SECONDS:.0f} s: {why}") from error
 
     def fill(self, events: Iterable[bytes], *, partitions: int, topic: str = "") -> int:
         """Write events to the partitions in turn; returns their bytes. Waits until the broker has them all."""
@@ -78,7 +84,7 @@ class Site:
 
     def read(self, topic: str) -> list[Any]:
         """Messages of a topic as a read_committed reader sees them, partition by partition."""
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
         consumer = Consumer(
             {
@@ -86,18 +92,23 @@ class Site:
                 "isolation.level": "read_committed", "enable.partition.eof": True,
             }
         )  # fmt: skip
-        found, ended = [], set[int]()
+        found, ended, trouble, reached = [], set[int](), None, time.monotonic()
         try:
             places = consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
             consumer.assign([TopicPartition(topic, place, OFFSET_BEGINNING) for place in places])
             while len(ended) < len(places):
-                message = consumer.poll(SECONDS)
-                if message is None:
-                    raise RuntimeError(f"{topic}: its end was not reached in {SECONDS:.0f} s")
-                if message.error():
+                message = consumer.poll(1.0)
+                if message is not None and message.error() is None:
+                    found.append(message)
+                elif message is not None and message.error().code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())  # of a log that grows more than once
                 else:
-                    found.append(message)
+                    # Any other error passes, or keeps the end away.
+                    trouble = trouble if message is None else message.error()
+                    if time.monotonic() > reached + SECONDS:
+                        raise RuntimeError(f"{topic}: its end was not reached in {SECONDS:.0f} s: {trouble}")
+                    continue
+                reached = time.monotonic()
         finally:
             consumer.close()
         return found

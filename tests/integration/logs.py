@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamer.core.records import PlainRecord
@@ -49,14 +49,19 @@ def read(bootstrap: str, topic: str) -> list[PlainRecord]:
         assert known.error is None, known.error
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in known.partitions])
         # A log that grows comes to its end more than once.
-        found, at_end = [], set[int]()
+        found, at_end, trouble, reached = [], set[int](), None, time.monotonic()
         while len(at_end) < len(known.partitions):
-            message = consumer.poll(SECONDS)
-            assert message is not None, f"{topic}: no end within {SECONDS} s"
-            if message.error():
+            message = consumer.poll(1.0)
+            if message is not None and message.error() is None:
+                found.append(_plain(message))
+            elif message is not None and message.error().code() == KafkaError._PARTITION_EOF:
                 at_end.add(message.partition())
+            else:
+                # Any other error passes, or keeps the end away.
+                trouble = trouble if message is None else message.error()
+                assert time.monotonic() < reached + SECONDS, f"{topic}: no end within {SECONDS} s: {trouble}"
                 continue
-            found.append(_plain(message))
+            reached = time.monotonic()
     finally:
         consumer.close()
     return sorted(found, key=lambda record: (record.partition, record.offset))
