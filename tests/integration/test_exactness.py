@@ -135,9 +135,11 @@ def test_whichever_commit_markers_a_crash_loses_nothing_is_lost_or_twice(
         for _ in range(6):
             mended += cut_off(own_kafka, settings, tmp_path, rng)
         fleet = Fleet(settings, tmp_path, slots=2)
-        truth = feeder.stop()
-        wait_until_counted(settings, truth)
-        fleet.stop()
+        try:
+            truth = feeder.stop()
+            wait_until_counted(settings, truth)
+        finally:
+            fleet.stop()
     finally:
         feeder.stop()
     check_exact(settings, truth)
@@ -180,10 +182,12 @@ def test_without_mending_what_a_crash_hides_is_lost_or_twice(own_kafka: Kafka, p
         for _ in range(3):
             cut_off(own_kafka, settings, tmp_path, rng, mend=False)
         fleet = Fleet(settings, tmp_path, slots=2, mend=False)
-        truth = feeder.stop()
-        with pytest.raises(AssertionError):
-            exact_in_the_end(settings, truth)
-        fleet.stop()
+        try:
+            truth = feeder.stop()
+            with pytest.raises(AssertionError):
+                exact_in_the_end(settings, truth)
+        finally:
+            fleet.stop()
     finally:
         feeder.stop()
 
