@@ -44,6 +44,7 @@ class Reason(StrEnum):
     MARKED_FALSE = "marked_false"
     MARKED_TRUE = "marked_true"
     LAYOUT_IN_FORCE = "layout_in_force"
+    LAYOUT_LATE = "layout_late"
     LEARNED = "learned"
     NOT_LEARNED = "not_learned"
     BECAME_REFERENCE = "became_reference"

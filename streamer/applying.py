@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from detectors.references import Reference, dumps, loads
 from schemas.control import Cluster, InputMapping
 from schemas.errors import ConfigurationError, ReferenceFileError
+from schemas.events import FUTURE_MS
 from schemas.layouts import (
     LAYOUT_FORMAT,
     LISTS_FORMAT,
@@ -25,6 +26,7 @@ from schemas.layouts import (
     Series,
     Watch,
 )
+from schemas.profiles import DISTRIBUTION, Delta, Progress
 from streamer import config as configuration
 from streamer import spans
 from streamer.config import ConfigurationErrors, Loaded
@@ -41,6 +43,10 @@ INPUTS = ("predictions", "features", "outcomes")
 CROSSED = 2
 #: How far ahead of a model's time a new layout begins, at least: this, and two panes.
 AHEAD_MS = 120_000
+#: How long it may take until every worker knows of a layout; event time goes on meanwhile.
+LEARNED_MS = 10_000
+#: From so much of the log's end it is taken how fast event time goes.
+PACE_MS = 30_000
 #: Statistics that every report has.
 ALWAYS = ("psi", "jensen_shannon", "ks")
 
@@ -234,6 +240,38 @@ def plan(
             layout = msgspec.structs.replace(target, from_ms=from_ms)
             changes.append(Change(layout=layout, before=last, differences=differences))
     return sorted(changes, key=lambda change: change.layout.model)
+
+
+def times_heard(said: Iterable[tuple[int, Delta | Progress]], models: Iterable[str], *, now: int) -> dict[str, int]:
+    """How far each model's event time may have come by the time that workers learn of a layout.
+
+    said: what sources wrote of late, with append times; now: the log's, ms. Ahead of a model's maximum its watermark is
+    by no more than the time since its last events, as silence moves it; and a history that is caught up with goes
+    faster than the clock. Of a model without late events that time is not known: it is taken to stand where the clock
+    stands, and the five minutes that a producer may be ahead of it. Later than the truth is safe, earlier is not.
+
+    >>> times_heard([(1_000, Progress(0, 0, 1, 0, 1, 1, True, {"m": 7}))], ["m"], now=1_000)
+    {'m': 301000}
+    """
+    maxima: dict[str, int] = {}
+    first: dict[str, tuple[int, int]] = {}
+    last: dict[str, tuple[int, int]] = {}
+    begin = now - PACE_MS
+    for at, one in said:
+        now = max(now, at)
+        if isinstance(one, Delta) and one.kind == DISTRIBUTION:
+            maxima[one.model] = max(one.max_ts, maxima.get(one.model, one.max_ts))
+            last[one.model] = at, maxima[one.model]
+            if at >= begin:
+                first.setdefault(one.model, (at, one.max_ts))
+        elif isinstance(one, Progress):
+            maxima |= {model: max(ts, maxima.get(model, ts)) for model, ts in one.maxima.items()}
+    times = dict.fromkeys(models, now + FUTURE_MS)
+    for model, (until, reached) in last.items():
+        since, ts = first.get(model, (until, reached))
+        pace = max(1.0, (reached - ts) / max(until - since, 1_000))
+        times[model] = maxima[model] + now - until + int(pace * LEARNED_MS)
+    return times
 
 
 def begin_anew(model: str, control: Control, *, times: Mapping[str, int], word: str) -> Change:

@@ -87,7 +87,8 @@ def _zone(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
+def web_address(text: str) -> str:
+    """The address of a server, without a slash at its end; ValueError when it is none, or carries a password."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// address")
@@ -128,7 +129,7 @@ Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Zone: TypeAlias = Annotated[str, AfterValidator(_zone)]
 Date: TypeAlias = Annotated[str, AfterValidator(_date)]
 DayWord: TypeAlias = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "off"]
-Url: TypeAlias = Annotated[str, AfterValidator(_url)]
+Url: TypeAlias = Annotated[str, AfterValidator(web_address)]
 Server: TypeAlias = Annotated[str, AfterValidator(_server)]
 #: A class as outcomes name it: `1` and `true` may stand without quotes.
 ClassName: TypeAlias = Annotated[

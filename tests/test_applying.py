@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -10,8 +11,10 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.layouts import Expectation, Layout, RetrainPolicy, View
+from schemas.profiles import Delta, Progress
 from streamer import applying
 from streamer.applying import (
+    LEARNED_MS,
     Change,
     control_of,
     differing,
@@ -21,6 +24,7 @@ from streamer.applying import (
     records,
     remappings,
     targets,
+    times_heard,
 )
 from streamer.config import ConfigurationErrors, Loaded, load_text
 from streamer.core.control import Control, publish_mapping
@@ -244,3 +248,26 @@ def test_two_changes_in_a_row_stand_one_after_the_other(tmp_path: Path) -> None:
         output = publish_mapping(change.mapping)
         control = control.apply(output.key, output.value, offset=control.offset)
     assert [one.from_ms for one in control.mappings["features"]] == [0, START + 120_000, START + 120_001]
+
+
+def heard(at: int, ts: int, *, model: str = "m") -> tuple[int, Delta]:
+    """A delta that was appended at `at`, of events up to `ts`."""
+    return at, Delta(0, 0, 1, 0, 1, 1, model, "layout", ts, 1, [], b"")
+
+
+def test_a_layout_is_ahead_of_a_model_that_is_silent() -> None:
+    """Silence moves the watermark: nine minutes of it are nine minutes, though sources repeat their maximum."""
+    silent = [(at, Progress(0, 1, 1, 0, 1, 2, True, {"m": START})) for at in range(0, 540_000, 1_000)]
+    assert times_heard(chain([heard(0, START)], silent), ["m"], now=540_000) == {"m": START + 540_000 + LEARNED_MS}
+
+
+def test_a_model_without_late_events_stands_where_the_clock_stands() -> None:
+    said = [(1_000, Progress(0, 1, 1, 0, 1, 2, True, {"m": START}))]
+    assert times_heard(said, ["m", "n"], now=2_000) == {"m": 302_000, "n": 302_000}
+
+
+def test_a_layout_is_ahead_of_a_history_that_is_read_faster_than_it_happened() -> None:
+    """An hour a second, lately; what was an hour ago does not count."""
+    said = [heard(at, START + 3_600 * at) for at in range(600_000, 620_000, 1_000)]
+    hour = {"m": START + 3_600 * 619_000 + 1_000 + 3_600 * LEARNED_MS}
+    assert times_heard([heard(0, START - 10**12), *said], ["m"], now=620_000) == hour

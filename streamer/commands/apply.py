@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ import msgspec
 
 from schemas.control import Cluster
 from schemas.errors import ConfigurationError, FormatError
-from schemas.events import FUTURE_MS
 from schemas.profiles import decode
 from streamer import spans
 from streamer.applying import (
@@ -26,6 +26,7 @@ from streamer.applying import (
     refuse_batches,
     remappings,
     targets,
+    times_heard,
 )
 from streamer.commands.connecting import settings_from
 from streamer.config import Loaded, load
@@ -117,20 +118,14 @@ async def control_of_topic(settings: KafkaSettings) -> Control:
 async def times_of(settings: KafkaSettings, control: Control) -> Mapping[str, int]:
     """How far each model's event time may have come.
 
-    What the sources said last. A model that nobody spoke of recently is taken to stand where the clock of this machine
-    stands, and the five minutes that a producer may be ahead of it: later than the truth is safe, earlier is not.
+    By what the sources said last, see `times_heard`.
     """
     now = time.time_ns() // 1_000_000
-    times = dict.fromkeys(control.models, now + FUTURE_MS)
-    heard: dict[str, int] = {}
+    said = []
     for record in await history(settings, "profiles", since=now - RECENT_MS):
-        try:
-            said = decode(record.value or b"")
-        except FormatError:
-            continue
-        for model, ts in getattr(said, "maxima", {}).items():
-            heard[model] = max(ts, heard.get(model, ts))
-    return {**times, **heard}
+        with contextlib.suppress(FormatError):
+            said.append((record.timestamp, decode(record.value or b"")))
+    return times_heard(said, control.models, now=now)
 
 
 def _plain(change: Change | Remapping) -> dict[str, object]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from schemas.alerts import Incident
 from schemas.envelopes import TYPES, open_envelope, unwrap
+from schemas.errors import ConfigurationError
 from schemas.triggers import RetrainTrigger
 from schemas.verdicts import WindowReport
 from streamer.commands.demo_words import Narrator, Seen
@@ -72,6 +73,8 @@ def demo(*, alertmanager: str | None = None, seed: int = 1, as_json: bool = Fals
 
     alertmanager: URL of one that shall have the incident too. as_json: one JSON document at the end, no story.
     """
+    if alertmanager is not None:
+        alertmanager = _checked(alertmanager)
     began = time.monotonic()
     logging.disable(logging.CRITICAL)
     narrator = Narrator(silent=as_json, drift=DRIFT_MS, back=BACK_MS)
@@ -99,7 +102,7 @@ async def _story(folder: Path, narrator: Narrator, *, alertmanager: str | None, 
     applicants = Applicants(seed=seed, per_day=PER_DAY, shifts=(shift,))
     _learn(folder, applicants, narrator)
     async with EmbeddedBroker() as broker:
-        told = f'alertmanager: {{urls: ["{alertmanager}"]}}' if alertmanager else ""
+        told = f"alertmanager: {{urls: [{json.dumps(alertmanager)}]}}" if alertmanager else ""
         (folder / "tripline.yaml").write_text(
             CONFIGURATION.format(bootstrap=broker.bootstrap_servers, alertmanager=told)
         )
@@ -120,6 +123,15 @@ async def _story(folder: Path, narrator: Narrator, *, alertmanager: str | None, 
             narrator.quiet(BEGIN_MS)
             seen = await _watch(worker, settings, applicants, narrator)
             return seen, await _told(notifiers, alertmanager)
+
+
+def _checked(url: str) -> str:
+    from streamer.config_fields import web_address
+
+    try:
+        return web_address(url)
+    except ValueError as error:
+        raise ConfigurationError(f"--alertmanager {url!r}: {error}") from error
 
 
 def _learn(folder: Path, applicants: Applicants, narrator: Narrator) -> None:

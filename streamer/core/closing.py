@@ -178,6 +178,22 @@ def close_next(turn: Turn, model: Model) -> int:
     return cost
 
 
+def begin_late(turn: Turn, model: Model, layout_id: str, *, from_ms: int) -> None:
+    """A layout was learned after panes of its time had closed: it holds from the next of its own panes on."""
+    assert model.closed is not None
+    form = turn.forms.at(model.name, model.closed)
+    if form is not None:
+        model.closed = -(-model.closed // form.layout.pane_ms) * form.layout.pane_ms
+    turn.outbox.audit(
+        f"layout {layout_id}",
+        "learned after its time",
+        Reason.LAYOUT_LATE,
+        at=model.closed,
+        model=model.name,
+        from_ms=from_ms,
+    )
+
+
 def say_revisions(turn: Turn, model: Model) -> None:
     """Report again every held pane that late events have reached since its last report."""
     for start, held in sorted((start, held) for start, held in model.held.items() if held.unsaid):

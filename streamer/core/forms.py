@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -141,13 +141,14 @@ class Forms:
         found = next((layout for _, known, layout in self._ids.get(model, ()) if known == layout_id), None)
         return found is not None and self.control.reference(found.reference) is not None
 
-    def at(self, model: str, ts: int) -> Form | None:
-        """Form of the layout that a pane starting at `ts` is counted under."""
+    def at(self, model: str, ts: int, *, known: Collection[str] | None = None) -> Form | None:
+        """Form of the layout that a pane starting at `ts` is counted under; of those `known`, where some are named."""
         found = None
         for from_ms, layout_id, layout in self._ids.get(model, ()):
             if from_ms > ts:
                 break
-            found = layout_id, layout
+            if known is None or layout_id in known:
+                found = layout_id, layout
         return None if found is None else self._form(*found)
 
     def by_id(self, model: str, layout_id: str) -> Form | None:

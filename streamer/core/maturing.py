@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import numpy as np
 
@@ -36,8 +38,9 @@ def take_outcomes(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
         matches = sum(rows.events[row] for row in take if not rows.rows[row].marginal)
         form = outcome_form(turn.forms, delta, start)
         pane = None if form is None else _pane(model, form, start)
-        if pane is None:
-            counters.outcome_drops[WRONG_LAYOUT if form is None else DropReason.LATE.value] += matches
+        wrong = form is None or (pane is not None and pane.form.id != form.id)
+        if pane is None or wrong:
+            counters.outcome_drops[WRONG_LAYOUT if wrong else DropReason.LATE.value] += matches
             continue
         counters.outcomes += matches
         counters.folded += pane.add(rows, take, late=late, offset=offset, now=turn.now)
@@ -47,9 +50,9 @@ def again(model: Model, delta: Delta, offset: int, forms: Forms, *, now: int) ->
     """After a restart: add a delta to the panes that were written without it."""
     rows = decode_rows(delta)
     for (start, late), take in rows_by_outcome_pane(delta).items():
-        form = outcome_form(forms, delta, start)
+        form = outcome_form(forms, delta, start, known=model.known)
         pane = None if form is None else _pane(model, form, start)
-        if pane is not None and offset >= pane.through:
+        if form is not None and pane is not None and pane.form.id == form.id and offset >= pane.through:
             pane.add(rows, take, late=late, offset=offset, now=now)
 
 
@@ -86,9 +89,12 @@ def rows_by_outcome_pane(delta: Delta) -> dict[tuple[int, bool], list[int]]:
     return found
 
 
-def outcome_form(forms: Forms, delta: Delta, start: int) -> Form | None:
-    """Form of an outcome pane; None when the delta counted it under another layout, or outcomes are not watched."""
-    form = forms.at(delta.model, start)
+def outcome_form(forms: Forms, delta: Delta, start: int, *, known: Collection[str] | None = None) -> Form | None:
+    """Form of an outcome pane; None when the delta counted it under another layout, or outcomes are not watched.
+
+    known: as in `Forms.at`.
+    """
+    form = forms.at(delta.model, start, known=known)
     if form is None or form.id != delta.layout or form.outcomes is None:
         return None
     strange = {row.marginal for row in delta.rows if row.marginal} - set(form.marginals)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from schemas.errors import LateLayout, ProtocolBroken
 from schemas.profiles import OUTCOME, Delta, Progress, decode
-from streamer.core.closing import Sought, Turn, close_next
+from streamer.core.closing import Sought, Turn, begin_late, close_next
 from streamer.core.control import Control
 from streamer.core.forms import Forms
 from streamer.core.marking import Spent, spent
@@ -23,6 +23,7 @@ from streamer.core.merging import DIGEST_BITS, Pane
 from streamer.core.models import Model
 from streamer.core.outbox import Outbox
 from streamer.core.outcome_panes import OutcomePane
+from streamer.core.pieces import in_pieces, joined
 from streamer.core.positions import (
     POSITION_KEY,
     WRONG_LAYOUT,
@@ -58,7 +59,7 @@ class MonitoringState:
 
     next: first offset that is not in the state; read_to: where reading stands, further on while records wait in
     `backlog`. now: largest append time seen, ms. due: models that may have panes to close. sought: a pane that is to
-    be shown as it closes.
+    be shown as it closes. pieces: how many records of the changelog hold a value that is too large for one.
     The rest is as in `MonitoringPosition`. For metrics: `counters`, `watermarks()`, `incidents_open`, `pending`.
     """
 
@@ -83,6 +84,7 @@ class MonitoringState:
     replayed: bool = True
     sought: Sought | None = None
     opened: dict[str, dict[int, int]] = field(default_factory=dict)
+    pieces: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def pending(self) -> bool:
@@ -169,7 +171,8 @@ def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[Monit
     if not (changed or outbox.records or before != (state.next, state.counters.panes)):
         return state, []
     state.seq += 1
-    return state, [*outbox.records, *changed, Output("changelog", POSITION_KEY, pack(_position(state, control)))]
+    changed.append(Output("changelog", POSITION_KEY, pack(_position(state, control))))
+    return state, [*outbox.records, *in_pieces(changed, state.pieces)]
 
 
 def restore(
@@ -180,7 +183,7 @@ def restore(
     Open panes are not in it: `replay` them from `state.replay_from` to `state.next` before the first apply, unless
     `state.replayed`. `FormatError` when a record is damaged or of a newer format.
     """
-    found = latest(pairs)
+    found, pieces = joined(latest(pairs))
     if POSITION_KEY not in found:
         return start(control, partition, next_offset=next_offset)
     position = unpack(found.pop(POSITION_KEY), MonitoringPosition, key=POSITION_KEY)
@@ -203,6 +206,7 @@ def restore(
         digest=position.digest,
         replayed=position.replay_from == position.next["profiles"],
         opened=position.opened,
+        pieces=pieces,
     )
     # Reasons that are new since the position was written begin at zero.
     state.counters.drops = {**Counters().drops, **state.counters.drops}
@@ -322,7 +326,10 @@ def _require_layout(content: Delta | Progress, forms: Forms) -> None:
 
 
 def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
-    """Note new layouts of the models that are here; `LateLayout` when one's time has passed."""
+    """Note new layouts of the models that are here; `LateLayout` when one's time has passed.
+
+    A task that comes back takes such a layout, from the first pane that is not closed: else it would stop for ever.
+    """
     news = [
         (model, from_ms, layout_id)
         for name, model in state.models.items()
@@ -331,13 +338,19 @@ def _learn_layouts(state: MonitoringState, turn: Turn) -> None:
     ]
     for model, from_ms, layout_id in news:
         watermark = model.clock.watermark
-        if watermark is not None and from_ms <= watermark:
+        if watermark is not None and from_ms <= watermark and state.learned is not None:
             raise LateLayout(
                 f"layout {layout_id} of {model.name} begins at {from_ms}, but the watermark is at {watermark} already"
             )
-    for model, _, layout_id in news:
+    for model, from_ms, layout_id in news:
         model.known.append(layout_id)
         turn.clocks.add(model.name)
+        if model.closed is not None and from_ms < model.closed:
+            begin_late(turn, model, layout_id, from_ms=from_ms)
+        for at, outcome_pane in model.outcomes.items():
+            if turn.forms.at(model.name, at) is not outcome_pane.form:
+                # Written as it stands: its records are of a layout that a replay no longer has there.
+                turn.outcomes[model.name, at] = outcome_pane.form.id
         for at in [at for at, pane in model.panes.items() if turn.forms.at(model.name, at) is not pane.form]:
             # Counted by a source before it learned of the layout; the pane's own layout never sees these events.
             pane = model.panes.pop(at)
@@ -352,7 +365,8 @@ def _rebuild(state: MonitoringState, delta: Delta, offset: int, forms: Forms) ->
         raise ProtocolBroken(f"a delta of {delta.model} at {offset}, but the changelog does not know the model")
     rows, extras = decode_rows(delta), extras_by_row(delta)
     for (at, late), take in rows_by_pane(delta).items():
-        form = forms.at(delta.model, at)
+        # By what was known when it was counted: a layout that is new since is learned by the first apply.
+        form = forms.at(delta.model, at, known=model.known)
         if (model.closed is not None and at < model.closed) or form is None or form.id != delta.layout:
             continue
         if opened is not None and offset < opened.get(at, state.next):  # refused: too many panes were open

@@ -11,6 +11,7 @@ from schemas.envelopes import Message, nine, wrap
 from schemas.triggers import RetrainTrigger
 from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core.records import Output
+from streamer.core.shedding import fitting, outcomes_fitting
 
 
 class Outbox:
@@ -24,11 +25,13 @@ class Outbox:
     def window(self, report: WindowReport) -> None:
         """Publish a window report under `model|start|revision`."""
         name = f"{report.model}|{report.start}|{report.revision}"
+        report = fitting(report)
         self._put("windows", name, report, id=name, subject=report.model, at=report.end)
 
     def outcomes(self, report: OutcomeReport) -> None:
         """Publish a report on outcomes under `model|outcomes|start|revision`."""
         name = f"{report.model}|outcomes|{report.start}|{report.revision}"
+        report = outcomes_fitting(report)
         self._put("windows", name, report, id=name, subject=report.model, at=report.end)
 
     def alert(self, alert: Alert) -> None:

@@ -205,6 +205,10 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
             continue
         else:
             held = model.held.get(start)
+            if held is not None and held.form.id != form.id:
+                # It closed under the layout before, which was learned to be over too late.
+                counters.drops[WRONG_LAYOUT] += events
+                continue
             if held is None:
                 held = model.held[start] = Held(form, start, None, Extras())
             folded = held.add(rows, take, named)
