@@ -26,8 +26,9 @@ from aiokafka.errors import (
 )
 from mode import Service
 
-from schemas.errors import BrokerUnavailable, ConfigurationError, PositionLost, TriplineError
+from schemas.errors import BrokerUnavailable, PositionLost, TriplineError
 from streamer.core.control import Control
+from streamer.kafka.assignment import misfit
 from streamer.kafka.reading import start_client
 from streamer.kafka.recognising import refuse_others
 from streamer.kafka.refusals import explained
@@ -160,11 +161,13 @@ class Delivery(Service):  # type: ignore[misc]
         self._epoch += 1
         partitions = {at.partition for at in given}
         wanted = len(self.stage.inputs) * len(partitions)
-        if len(given) != wanted or any(partition >= self._partitions for partition in partitions):
-            self._failed(ConfigurationError(self._grown()))
-            return
         if self._restore is not None:
             self._restore.cancel()
+        counts = self._counts()
+        if len(given) != wanted or not partitions <= set(range(self._partitions)) or not all(counts.values()):
+            error = misfit(self._settings, self.stage.name, counts, partitions=self._partitions)
+            self._restore = asyncio.create_task(self._leave(error), name=f"leave {self.stage.name}")
+            return
         for partition, task in list(self.tasks.items()):
             if partition not in partitions or task.status is not Status.READY:
                 self._retire(task)
@@ -202,7 +205,8 @@ class Delivery(Service):  # type: ignore[misc]
         except OffsetOutOfRangeError as error:
             self._failed(await self._lost(error))
         except Exception as error:
-            self._failed(_explained(self._settings, self.stage, error))
+            if not self._stopping:
+                self._failed(_explained(self._settings, self.stage, error))
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _put(self) -> None:
@@ -384,19 +388,21 @@ class Delivery(Service):  # type: ignore[misc]
         begins, ends = await self._consumer.beginning_offsets([at]), await self._consumer.end_offsets([at])
         return Gap(at=at, position=position, begin=begins[at], end=ends[at]).error()
 
-    def _grown(self) -> str:
-        counts = {
-            name: len(self._consumer.partitions_for_topic(self._settings.topic(name)) or ())
-            for name in self.stage.inputs
-        }
-        if gone := [self._settings.topic(name) for name, n in counts.items() if not n]:
-            words = "is not there any more: put it back from a copy, or start a new `kafka.app` on a new one"
-            return f"{self.stage.name}: topic {', '.join(gone)} {words}"
-        found = ", ".join(f"{name} {n}" for name, n in counts.items())
-        return (
-            f"{self.stage.name}: partitions are now {found}, but were {self._partitions}: which partition an event is "
-            "in decides who counts it. Go back to the old count, or start a new `kafka.app` on the new topics."
-        )
+    def _counts(self) -> dict[str, int]:
+        """Partitions by input, as the broker tells."""
+        of = self._consumer.partitions_for_topic
+        return {name: len(of(self._settings.topic(name)) or ()) for name in self.stage.inputs}
+
+    async def _leave(self, error: Exception) -> None:
+        """End the worker, when the group has forgotten what it gave us: a static member would get the same again."""
+        self._stopping = True
+        if self._settings.slot is not None:
+            session_s = self._settings.session_timeout_ms / 1_000
+            log.error("%s; ends in %g s, when its session in the group is over", error, session_s + 1)
+            with contextlib.suppress(asyncio.TimeoutError, KafkaError):
+                await asyncio.wait_for(self._consumer.stop(), 1.5)
+            await asyncio.sleep(session_s + 1)
+        self._failed(error)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
