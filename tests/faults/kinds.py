@@ -155,6 +155,33 @@ def truncate_an_input(storm: Storm, chance: random.Random) -> None:
         storm.end(slot, signal.SIGKILL)
 
 
+def recreate_an_input(storm: Storm, chance: random.Random) -> None:
+    """An input is deleted and made anew, with other records past every position: who comes back ends with 72.
+
+    Nothing of it is counted; when the log is put back from a copy, all go on.
+    """
+    every = range(storm.partitions)
+    eventually(lambda: all(_positions(storm).get(place) for place in every), within=60, every=0.5, what="all begun")
+    storm.hold_stream()
+    for slot in storm.slots:
+        storm.end(slot, signal.SIGKILL, respawn=False)
+    storm.keep("predictions")
+    whole = [storm.kept["predictions"][at] for at in sorted(storm.kept["predictions"])]
+    before, known = _positions(storm), len(storm.exits)
+    others = [record._replace(value=b"{}", timestamp=0) for record in whole + whole[-chance.randrange(1, 400) :]]
+    storm.recreate("predictions", others)
+    storm.held_back -= set(storm.slots)
+    eventually(lambda: 72 in {code for _, code in storm.exits[known:]}, within=60, what="exit 72")
+    for slot in storm.slots:
+        storm.end(slot, signal.SIGKILL, respawn=False)
+    assert _positions(storm) == before, "another log was counted"
+    storm.recreate("predictions", whole, copied=True)
+    storm.exits[known:] = [one for one in storm.exits[known:] if one[1] != 72]
+    storm.last_words[:] = [words for words in storm.last_words if "ended with 72" not in words]
+    storm.held_back -= set(storm.slots)
+    storm.go_on()
+
+
 def lose_alertmanager(storm: Storm, chance: random.Random) -> None:
     """Alertmanager ends and comes back with nothing in memory."""
     import shutil
@@ -181,12 +208,14 @@ def apply_a_layout(storm: Storm, chance: random.Random) -> None:
 
 def _unread(storm: Storm, place: int) -> int:
     """Records of a partition of the predictions that no position has passed."""
-    positions = [
-        decode_position(record.value or b"")
-        for record in logs.read(storm.site.bootstrap, storm.topic(f"{storm.site.name}-profiling-changelog"))
-        if record.key == b"position" and record.partition == place
-    ]
-    return _end(storm, place) - positions[-1].next["predictions"]
+    return _end(storm, place) - _positions(storm)[place]
+
+
+def _positions(storm: Storm) -> dict[int, int]:
+    """Where each partition of the predictions is read on."""
+    there = logs.read(storm.site.bootstrap, storm.topic(f"{storm.site.name}-profiling-changelog"))
+    records = [record for record in there if record.key == b"position"]
+    return {record.partition: decode_position(record.value or b"").next["predictions"] for record in records}
 
 
 def _end(storm: Storm, place: int) -> int:
@@ -232,6 +261,6 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         kill_worker, kill_while_it_restores, die_at_a_step, kill_all_workers, make_a_zombie, pause_worker,
         add_and_remove_worker, same_slot_twice, move_a_clock, kill_broker, pause_broker, cut_the_line,
-        lose_the_group, truncate_an_input, lose_alertmanager, sicken_alertmanager, apply_a_layout,
+        lose_the_group, truncate_an_input, recreate_an_input, lose_alertmanager, sicken_alertmanager, apply_a_layout,
     )
 }  # fmt: skip

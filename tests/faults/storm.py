@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ import numpy as np
 import orjson
 from brokers import Alertmanager, eventually, free_port
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from schemas.errors import BrokerUnavailable
 from streamer.commands.bench_topics import STREAM_MS, Site, build_references, configured
 from streamer.commands.measured_worker import tripline
 from streamer.core.control import Control
@@ -40,6 +42,7 @@ PANE_MS = 60_000
 #: Event time runs this much faster than the clock.
 PACE = 30
 SESSION_MS = 6_000
+TIMESTAMPS = "message.timestamp.type"
 #: A worker that has lived for so long is started again at once.
 SETTLED_S = 5.0
 
@@ -92,6 +95,8 @@ class Storm:
         self._spawned: dict[int, float] = {}
         self._ports = {slot: free_port() for slot in range(slots + 1)}
         self._over, self._fed = threading.Event(), threading.Event()
+        self._flows, self._quiet = threading.Event(), threading.Event()
+        self._flows.set()
         self._lock = threading.Lock()
         self.sent = 0
 
@@ -117,6 +122,7 @@ class Storm:
 
     def __exit__(self, *raised: object) -> None:
         self._fed.set()
+        self._flows.set()
         self._over.set()
         for thread in getattr(self, "_threads", []):
             thread.join(20)
@@ -173,6 +179,39 @@ class Storm:
         of = self.kept.setdefault(name, {})
         there = logs.read(self.site.bootstrap, self.topic(name))
         of.update({(record.partition, record.offset): record for record in there})
+
+    def recreate(self, name: str, records: Iterable[PlainRecord], *, copied: bool = False) -> None:
+        """Delete an input and make it anew with these records. copied: with their append times, else of now."""
+        topic, admin = self.topic(name), AdminClient({"bootstrap.servers": self.site.bootstrap, "log_level": 0})
+        admin.delete_topics([topic])[topic].result(30)
+        eventually(lambda: topic not in admin.list_topics(timeout=30).topics, within=30, what=f"{topic} deleted")
+        eventually(lambda: self._made(topic), within=30, every=0.5, what=f"{topic} made anew")
+        if copied:
+            _stamped(admin, topic, "CreateTime")
+        producer = self._producer()
+        for record in records:
+            producer.produce(topic, record.value, record.key, record.partition, timestamp=record.timestamp)
+        assert producer.flush(60) == 0
+        _stamped(admin, topic, "LogAppendTime")
+
+    def _made(self, topic: str) -> bool:
+        try:
+            self.site.create_input(self.partitions, topic=topic)
+        except BrokerUnavailable as error:  # not quite gone
+            if "TOPIC_ALREADY_EXISTS" not in str(error):
+                raise
+            return False
+        return True
+
+    def hold_stream(self) -> None:
+        """No more events for now; all of them are in the log."""
+        self._quiet.clear()
+        self._flows.clear()
+        assert self._quiet.wait(90)
+
+    def go_on(self) -> None:
+        """The stream goes on where it was held."""
+        self._flows.set()
 
     def child(self, slot: int) -> subprocess.Popen[bytes]:
         """The process in a slot."""
@@ -239,19 +278,28 @@ class Storm:
                     time.sleep(wait)
                     self.spawn(slot)
 
-    def _feed(self) -> None:
-        producer = Producer(
+    def _producer(self) -> Producer:
+        return Producer(
             {
                 "bootstrap.servers": self.site.bootstrap, "enable.idempotence": True, "linger.ms": 20, "log_level": 0,
                 "queue.buffering.max.messages": 2_000_000, "message.timeout.ms": 0,
             }
         )  # fmt: skip
-        begun = time.monotonic()
-        topics = {"predictions": self.site.input, "outcomes": self.site.outcomes}
+
+    def _feed(self) -> None:
+        producer, begun = self._producer(), time.monotonic()
         for i, (name, partition, event) in enumerate(_events(self.partitions, self.rate)):
             if self._fed.is_set():
                 break
-            producer.produce(topics[name], event, partition=partition)
+            if not self._flows.is_set():
+                assert producer.flush(60) == 0
+                self._quiet.set()
+                held = time.monotonic()
+                self._flows.wait()
+                begun += time.monotonic() - held
+                # What a producer knows of a topic, its sequence too, is of the one that was there.
+                producer = self._producer()
+            producer.produce(self.topic(name), event, partition=partition)
             self.sent += 1
             if i % 50 == 0:
                 producer.poll(0)
@@ -264,6 +312,13 @@ class Storm:
         for record in self.site.read(f"{self.site.name}-control"):
             control = control.apply(record.key(), record.value(), offset=record.offset())
         return control
+
+
+def _stamped(admin: AdminClient, topic: str, by: str) -> None:
+    """Whose times records of a topic carry from now on."""
+    config = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    config.add_incremental_config(ConfigEntry(TIMESTAMPS, by, incremental_operation=AlterConfigOpType.SET))
+    admin.incremental_alter_configs([config])[config].result(30)
 
 
 def _events(partitions: int, rate: int) -> Iterator[tuple[str, int, bytes]]:

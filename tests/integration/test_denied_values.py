@@ -33,7 +33,10 @@ def test_a_denied_value_reaches_no_topic_and_no_log(kafka: Kafka, prefix: str, t
         deployment.send([*good, *bad])
         eventually(lambda: deployment.metric(APPLIED) == 400 or not worker.running, within=40, what="counted")
         eventually(lambda: deployment.metric(DENIED) == 400, within=10, what="counted as denied")
-        shown = deployment.tripline("dlq", "show").stdout + deployment.tripline("alerts", "tail", "--once").stdout
+        shown = deployment.tripline("dlq", "show", "--payload").stdout
+        assert shown.count("not shown: m has features that may not be read") == 3
+        shown += deployment.tripline("dlq", "show", "--payload", "--json").stdout
+        shown += deployment.tripline("alerts", "tail", "--once").stdout
         settings = deployment.settings
         names = [name for name in asyncio.run(partition_counts(settings)) if name.startswith(prefix)]
         written = {

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from brokers import Alertmanager, Kafka, eventually, free_port
 from deployments import Deployment, event
+from test_worker_ends import make_anew
 
 from streamer.kafka.survey import members
 from streamer.kafka.topics import partition_counts
@@ -98,6 +99,25 @@ def test_what_is_not_well_is_named_with_its_place_and_a_way_out(kafka: Kafka, pr
             (level, where) == (found_level, found_where) and what.startswith(start)
             for found_level, found_where, what in named
         ), (level, where, start, named)
+
+
+def test_an_input_that_was_made_anew_is_named(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    """Shorter than the position first, then grown past it: what a worker would end with, before one is started."""
+    with Deployment(kafka, prefix, tmp_path) as deployment:
+        deployment.create()
+        deployment.run()
+        deployment.send(event(i * 10_000) for i in range(100))
+        eventually(lambda: deployment.metric('tripline_events_applied_total{stage="monitoring"}') == 100)
+    asyncio.run(make_anew(deployment.settings, deployment.input, partitions=2))
+    found = []
+    for events in ([], [event(i * 10_000) for i in range(500)]):
+        deployment.send(events)
+        code, by_check = findings(deployment)
+        assert code == 1
+        found.append({one["where"]: one["what"] for one in by_check["inputs"]})
+    assert [set(of_time) for of_time in found] == [{"profiling/0", "profiling/1"}] * 2
+    assert "past the log's end (0 to 0): this is not the log that was read" in found[0]["profiling/0"]
+    assert "lies another record than was read there: this is not the log that was read" in found[1]["profiling/1"]
 
 
 def test_state_of_a_newer_version_is_told_before_a_worker_meets_it(kafka: Kafka, prefix: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from fleets import (
     settings_for,
     wait_until_counted,
 )
+from logs import produce
 
 from streamer.kafka.settings import KafkaSettings
 
@@ -120,6 +121,67 @@ def test_an_input_that_was_made_anew_ends_it_with_72_and_a_new_application_count
     check_exact(again, truth)
 
 
+def test_an_input_made_anew_that_has_grown_past_the_position_ends_it_with_72_all_the_same(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """The position lies within the new log; the records that were read there do not. Nothing of it is counted."""
+    settings = settings_for(kafka.bootstrap, prefix, accept_gap=True)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    wait_until_counted(settings, feeder.stop())
+    fleet.stop()
+    before = counted(settings)
+    asyncio.run(make_anew(settings, settings.topic("predictions")))
+    fill(settings, before.total())
+    for _ in range(2):
+        code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+        assert code == 72
+        assert "lies another record than was read there: this is not the log that was read" in log
+    assert counted(settings) == before
+
+
+def test_an_input_made_anew_while_it_runs_ends_it_and_no_start_goes_on_with_it(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """Between two fetches, or with a rebalance in between, which finds the topic gone: a worker stops either way."""
+    settings = settings_for(kafka.bootstrap, prefix)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    wait_until_counted(settings, truth := feeder.stop())
+    asyncio.run(make_anew(settings, settings.topic("predictions")))
+    fill(settings, truth.total())
+    code, log = until_ended(fleet)
+    assert code in {2, 72}, log
+    code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
+    assert code == 72, log
+    assert "this is not the log that was read" in log
+
+
+def test_an_input_made_anew_between_two_fetches_ends_it_all_the_same(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    """It stands still meanwhile: its next fetch finds a topic that is longer than it was, and nobody rebalances."""
+    settings = settings_for(kafka.bootstrap, prefix, session_timeout_ms=20_000)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    feeder = Feeder(settings, rate=2_000)
+    eventually(lambda: counted(settings).total() > 0, within=30)
+    wait_until_counted(settings, truth := feeder.stop())
+    fleet.workers[0].pause()
+    asyncio.run(make_anew(settings, settings.topic("predictions")))
+    fill(settings, truth.total())
+    fleet.workers[0].resume()
+    for _ in range(2):
+        code, log = until_ended(fleet, within=40)
+        assert code == 72, log
+        assert "this is not the log that was read" in log
+        # What it has counted of the other log by then does not make that log the one that was read.
+        fleet = Fleet(settings, tmp_path, slots=1, restart=False)
+    fleet.stop()
+
+
 def test_inputs_that_grew_are_refused_with_instructions(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
     settings = settings_for(kafka.bootstrap, prefix)
     make_topics(settings)
@@ -190,12 +252,18 @@ async def grow(settings: KafkaSettings, topic: str, *, to: int) -> None:
     await admin.close()
 
 
-async def make_anew(settings: KafkaSettings, topic: str) -> None:
+def fill(settings: KafkaSettings, events: int) -> None:
+    """More records in each partition of the predictions than it had before."""
+    topic = settings.topic("predictions")
+    produce(settings.bootstrap_servers, topic, [(at % SOURCES, None, b"new") for at in range(2 * events + SOURCES)])
+
+
+async def make_anew(settings: KafkaSettings, topic: str, *, partitions: int = SOURCES) -> None:
     """The same name, and another log."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     await admin.delete_topics([topic])
     while topic in await admin.list_topics():
         await asyncio.sleep(0.05)
-    await admin.create_topics([NewTopic(topic, SOURCES, 1)])
+    await admin.create_topics([NewTopic(topic, partitions, 1)])
     await admin.close()
