@@ -68,7 +68,7 @@ def tick(scope: OutcomeScope, state: OutcomeState, counts: Ints, *, weights: Flo
         shift[:k], weight[:k] = shift[:k] / spread, rows
     if scope.calibrated is not None:
         assert state.calibration is not None
-        by_score, logit_shift = _scored(scope, counts, weights @ scope.map_profile)
+        by_score, logit_shift = scored(scope, counts, weights @ scope.map_profile)
         mixed, value[k:] = calibration.tick(
             scope.calibrated, state.calibration, counts=by_score, shift=logit_shift, pane=pane
         )
@@ -79,7 +79,7 @@ def tick(scope: OutcomeScope, state: OutcomeState, counts: Ints, *, weights: Flo
     return Tick(state=state, value=value, limit=limit, n=n, better=better, shift=shift, weight=weight, base=base)
 
 
-def _scored(scope: OutcomeScope, counts: Ints, profile: Floats) -> tuple[Ints, Floats]:
+def scored(scope: OutcomeScope, counts: Ints, profile: Floats) -> tuple[Ints, Floats]:
     """What the charts of calibration are fed: labels (maps, bins, 2), and the shift of the logit (maps, bins)."""
     plan = scope.calibrated
     assert plan is not None

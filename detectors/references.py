@@ -60,8 +60,8 @@ _BY_CLASS = 4
 class Finding(msgspec.Struct, frozen=True):
     """Something a person should know before trusting the reference. feature "" is the table as a whole.
 
-    kind: `constant`, `all_missing`, `id_like`, `many_levels`, `few_rows`, `not_stationary`, `outage`, `excluded`,
-    `absent`, `no_time`, `mixed_types`, `views_left_out`, `short` (why it is provisional).
+    kind: `constant`, `all_missing`, `id_like`, `times`, `many_levels`, `few_rows`, `not_stationary`, `outage`,
+    `excluded`, `absent`, `no_time`, `mixed_types`, `views_left_out`, `short` (why it is provisional).
     """
 
     kind: str

@@ -7,6 +7,7 @@ missing; a categorical one its levels with exact counts, the first 65,536 of the
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,8 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 SAMPLE, SAMPLE_OF_ALL_COLUMNS = 262_144, 1 << 23
 COUNTED_LEVELS, KEPT_LEVELS = 65_536, 256
 _QUANTILES = 32
+#: So many levels say whether a column is of times.
+_LOOKED_AT = 64
 _WHOLE_FROM, _WORD = 2.0**53, 2.0**64
 
 
@@ -159,12 +162,17 @@ class Survey:
             words = f"{name} has no value in any of {self.rows} rows: only its absence is tested"
             findings.append(Finding("all_missing", name, words))
         elif present >= 1000 and (found.beyond > present / 2 or len(ordered) > present / 2):
-            words = f"{name} has {many} levels in {present} rows: it looks like an identifier; leave it out"
-            findings.append(Finding("id_like", name, words))
+            kind, what = ("times", "times") if _are_times(ordered) else ("id_like", "an identifier")
+            words = f"{name} has {many} levels in {present} rows: it looks like {what}; leave it out"
+            words += ", or make a number of it (an age, an hour)" if kind == "times" else ""
+            findings.append(Finding(kind, name, words))
             ordered = []
         elif len(ordered) == 1 and not found.beyond:
             words = f"{name} is always {ordered[0]!r}: a change shows as unseen or missing only"
             findings.append(Finding("constant", name, words))
+        elif _are_times(ordered):
+            words = f"{name} has dates or times for levels: each new one will be unseen; make a number of it (an age)"
+            findings.append(Finding("times", name, words))
         if len(ordered) > KEPT_LEVELS:
             kept = sum(counts[level] for level in ordered[:KEPT_LEVELS])
             words = (
@@ -174,6 +182,27 @@ class Survey:
             findings.append(Finding("many_levels", name, words))
         levels = tuple(str(level) for level in ordered[:KEPT_LEVELS])
         return FeatureSpec(name=name, kind="categorical", levels=levels), findings
+
+
+def _are_times(levels: list[str | None]) -> bool:
+    """Whether levels are dates or times as ISO 8601 writes them, as far as the most frequent ones say.
+
+    >>> _are_times(["2025-01-31", "2025-01-31T14:00:00Z"]), _are_times(["2025", "20250131", "FR"]), _are_times([])
+    (True, False, False)
+    """
+    some = [str(level) for level in levels[:_LOOKED_AT]]
+    return bool(some) and all(map(_is_time, some))
+
+
+def _is_time(level: str) -> bool:
+    # Written without a mark between them, figures are a number as well.
+    if level[4:5] != "-":
+        return False
+    try:
+        datetime.fromisoformat(level)
+    except ValueError:
+        return False
+    return True
 
 
 def _counts(values: Floats) -> bool:

@@ -35,6 +35,9 @@ from streamer.table_files import Kind
 from streamer.tables import Part, Table
 
 HOUR, DAY = 3_600_000, 86_400_000
+#: Panes that one piece of an ordered table lets close: a piece costs about as much as three panes.
+PANES = 64
+_NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass
@@ -150,10 +153,13 @@ class Piece(NamedTuple):
     append_ts: int
 
 
-def pieces(parts: Iterable[Part], crossings: Crossings, clock: BatchClock | None = None) -> Iterator[Piece]:
+def pieces(
+    parts: Iterable[Part], crossings: Crossings, clock: BatchClock | None = None, *, panes: int = 1
+) -> Iterator[Piece]:
     """A table cut as live traffic would arrive. Rows without a sound time move nothing; the stages refuse them.
 
-    clock: where a pane is a batch, the one that the rows' times are put on.
+    clock: where a pane is a batch, the one that the rows' times are put on. panes: how many may close after one piece,
+    where its rows are in the order of their times.
     """
     for given, ahead in with_future(parts):
         part, ts = given, given.rows.ts
@@ -162,7 +168,8 @@ def pieces(parts: Iterable[Part], crossings: Crossings, clock: BatchClock | None
             part = replace(given, rows=clock.retimed(given.rows, sound))
             ts = part.rows.ts
         running = _running(ts, sound, crossings.latest)
-        ends = [] if running is None else (crossings.cuts(running, first=part.first, places=part.places) + 1).tolist()
+        cuts = _NO_ROWS if running is None else crossings.cuts(running, first=part.first, places=part.places) + 1
+        ends = (cuts if panes == 1 else _together(cuts, ts, sound, panes=panes)).tolist()
         begin = 0
         for end in [*ends, len(ts)]:
             if begin < end:
@@ -170,6 +177,24 @@ def pieces(parts: Iterable[Part], crossings: Crossings, clock: BatchClock | None
                 ids = None if part.ids is None else part.ids[piece]
                 yield Piece(part.rows.take(piece), ids, ahead[piece], 0 if running is None else int(running[end - 1]))
             begin = end
+
+
+def _together(
+    cuts: npt.NDArray[np.int64], ts: npt.NDArray[np.int64], sound: npt.NDArray[np.bool_], *, panes: int
+) -> npt.NDArray[np.int64]:
+    """Every `panes`-th cut, and all of them around a row that does not follow the one before in time."""
+    if not cuts.size:
+        return cuts
+    wild = ~sound
+    wild[0] = True  # what came before it stands in another part
+    wild[1:] |= np.diff(ts) < 0
+    disturbed = np.diff(np.cumsum(wild)[cuts - 1], prepend=0) > 0
+    # The piece that such a row is in ends where it would, and so does the one before.
+    kept = disturbed | (np.arange(1, cuts.size + 1) % panes == 0)
+    kept[:-1] |= disturbed[1:]
+    kept[-1] |= bool(wild[cuts[-1] :].any())
+    found: npt.NDArray[np.int64] = cuts[kept]
+    return found
 
 
 def _running(
@@ -185,11 +210,11 @@ def _running(
 def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backtest:
     """Feed a table's parts to the cores under one layout, from the beginning of time."""
     layout = msgspec.structs.replace(layout, from_ms=0, partition=0, max_alert_age_ms=None)
-    replay = Replay(control_of({layout.model: layout}, {layout.model: reference}))
+    replay = Replay(control_of({layout.model: layout}, {layout.model: reference}), quiet=True)
     crossings = Crossings(layout.pane_ms, layout.lateness_ms)
     clock = BatchClock(layout.batch_gap_ms) if layout.batch_gap_ms else None
     count = 0
-    for piece in pieces(parts, crossings, clock):
+    for piece in pieces(parts, crossings, clock, panes=1 if _by_append_time(layout) else PANES):
         replay.rows(piece.rows, layout.model, append_ts=piece.append_ts, ids=piece.ids, ahead=piece.ahead)
         count += len(piece.rows)
     replay.flush(layout.model, layout.kind)
@@ -209,6 +234,12 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         strange_outcomes=replay.strange_outcomes,
         late_outcomes=replay.late_outcomes,
     )
+
+
+def _by_append_time(layout: Layout) -> bool:
+    """Whether what is decided depends on when rows arrive within so many panes, or on how many cells come at once."""
+    waits = any(policy.mode == "approve" for policy in layout.policies)
+    return waits or layout.horizon_ms > 0 or bool(layout.batch_gap_ms or layout.segments or layout.marginals)
 
 
 def with_outcomes(layout: Layout, reference: Reference, table: Table) -> Layout:

@@ -7,13 +7,16 @@ taken from a run of the cores that `backtest` runs; the last step is then done i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors.bins import FeatureSpec
 from detectors.charts import tempered
+from detectors.incident import within
 from detectors.references import Reference
 from detectors.results import STATUSES
 from detectors.scopes import Scope, ScopeState, compared, in_force, skip_empty, update
@@ -25,6 +28,7 @@ from streamer.backtesting import Crossings, pieces
 from streamer.core.closing import Seen
 from streamer.core.models import Model
 from streamer.core.tallies import Tally
+from streamer.core.wording import moved
 from streamer.replaying import Replay
 from streamer.spans import rfc3339
 from streamer.tables import Part
@@ -33,6 +37,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 #: No pane is let go before it can be looked at.
 _HOLD_MS = 100 * 366 * 86_400_000
+#: Detector of an alarm that no rule has raised.
+CHART = "distribution"
 #: Other monitors that are named.
 OTHERS = 5
 
@@ -61,12 +67,44 @@ class Bet(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
+class Along(msgspec.Struct, frozen=True, kw_only=True):
+    """One direction φ in one pane. total: S = Σ c·φ over the columns; moved: S − n·mean.
+
+    design_effect, usual_n: what tempers it, and n̄ of the reference. shape: φ stands with each column; else it is the
+    indicator of `inside` events, for which φ is `high`, and `low` for all others.
+    """
+
+    name: str
+    shape: bool
+    total: float
+    mean: float
+    moved: float
+    design_effect: float
+    usual_n: float
+    inside: int = 0
+    high: float = 0.0
+    low: float = 0.0
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the feature: events of the reference and of the pane, and φ of each direction that is a shape."""
+
+    name: str
+    reference: int
+    n: int
+    phi: list[float]
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """One verdict. value = Σ weight·after over the bets, to be compared with limit = budget / prior, all in panes.
 
-    place, listed_limit: place of the monitor among all by v·w·R, and what would do there, `A/(k·v)`, as the budget is
-    shared; members: of the open incident, before the pane. others: the strongest of the other monitors as shares of the
-    budget. reference_n, design_effect: of the main direction. shape, size_now: how a member's change has gone on.
+    directions, columns: what the bets' gains are made of. doubt: factor of κ where the mean itself is an estimate.
+    inside: it is in the open incident already, by its chart or a rule; then it leaves the list, and its limit is the
+    budget itself. place, listed_limit: place of the monitor among all by v·w·R, and what would do there, `A/(k·v)`, as
+    the budget is shared; members: of the open incident, before the pane. others: the strongest of the other monitors as
+    shares of the budget. reference_n, design_effect, main: of the main direction. alarm, alarm_limit: how the pane's
+    alarm is named, and what it had to reach, None by a rule; rules: hard rules that are broken in the pane, in words.
+    day_n, day_panes: the day that the visible change is for. shape, size_now: how a member's change has gone on.
     """
 
     model: str
@@ -80,6 +118,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     reference_n: int
     design_effect: float
+    main: str
+    strict: bool
+    doubt: float
+    directions: list[Along]
+    columns: list[Column]
     bets: list[Bet]
     value_before: float
     value: float
@@ -90,10 +133,15 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     place: int
     listed_limit: float
     members: int
+    inside: bool
     others: dict[str, float]
     visible_change: float | None
     visible_panes: float
+    day_n: float
+    day_panes: float
     alarm: str
+    alarm_limit: float | None
+    rules: list[str]
     note: str
     shape: str = ""
     size_now: float | None = None
@@ -210,14 +258,17 @@ def _explained(
         )
         for b in run.tolist()
     ]
-    _, result = update(whole, state, start=start, counts=counts, extremes=extremes)
+    after, result = update(whole, state, start=start, counts=counts, extremes=extremes)
     features = len(scope.monitored)
     here = divmod(monitor, features)
-    scaled = np.where(state.member, 0.0, scope.prior * tick.value)
+    inside = within(scope, state)
+    scaled = np.where(inside, 0.0, scope.prior * tick.value)
     order = np.argsort(-scaled, kind="stable")
     place = int(np.flatnonzero(order == monitor)[0]) + 1
     members = int(state.member.sum())
     alarms = [*result.alarms, *(absorbed.alarm for absorbed in result.absorbed)]
+    of_it = [alarm.evidence for alarm in alarms if (alarm.view, alarm.feature) == here]
+    by_chart = next((evidence for evidence in of_it if evidence.detector == CHART), None)
     look = next((look for look in result.looks if (look.view, look.feature) == here), None)
     visible = float(result.visible_change[here])
     return Explanation(
@@ -232,16 +283,22 @@ def _explained(
         reference=scope.reference.id,
         reference_n=int(learned.n),
         design_effect=float(scope.main_deff[monitor]),
+        main=learned.names[int(scope.main[monitor]) - first] if scope.main[monitor] >= 0 else "",
+        strict=layout.strict,
+        doubt=1.0 if doubt is None else float(doubt[monitor]),
+        directions=_directions(scope, flat, mu, monitor=monitor),
+        columns=_columns(scope, flat, monitor=monitor),
         bets=found,
         value_before=float(tempered.evidence_of(bets, state.charts.r)[monitor]),
         value=float(tick.value[monitor]),
-        limit=float(result.limit[here]),
+        limit=scope.budget if inside[monitor] else float(scope.limit[monitor]),
         budget=scope.budget,
         prior=float(scope.prior[monitor]),
         monitors=layout.monitors,
         place=place,
         listed_limit=scope.budget / ((members + place) * float(scope.prior[monitor])),
         members=members,
+        inside=bool(inside[monitor]),
         others={
             f"{scope.monitored[m % features]} ({scope.views[m // features]})": float(scaled[m] / scope.budget)
             for m in order[: OTHERS + 1].tolist()
@@ -249,8 +306,61 @@ def _explained(
         },
         visible_change=visible if np.isfinite(visible) else None,
         visible_panes=float(result.visible_panes[here]),
-        alarm=next((alarm.evidence.direction for alarm in alarms if (alarm.view, alarm.feature) == here), ""),
+        day_n=float(after.typical_n[here[0]]),
+        day_panes=float(after.typical_panes[here[0]]),
+        alarm=by_chart.direction if by_chart else next((evidence.direction for evidence in of_it), ""),
+        alarm_limit=None if by_chart is None else by_chart.limit,
+        rules=[moved(evidence) for evidence in of_it if evidence.detector != CHART],
         note=scope.notes[monitor],
         shape="" if look is None else look.shape,
         size_now=None if look is None else look.size_now,
     )
+
+
+def _directions(scope: Scope, flat: Ints, mu: npt.NDArray[np.float64], *, monitor: int) -> list[Along]:
+    bets, learned = scope.bets, scope.monitors.learned[monitor]
+    first = int(bets.direction_start[monitor])
+    here = flat[learned.first : learned.first + learned.phi.shape[0]]
+    found = []
+    for j, name in enumerate(learned.names):
+        phi, shape = learned.phi[:, j], learned.kinds[j] == "shape"
+        high = float(phi.max(initial=0.0))
+        found.append(
+            Along(
+                name=name,
+                shape=shape,
+                total=float(here @ phi),
+                mean=float(mu[first + j]),
+                moved=float(here @ phi) - int(here.sum()) * float(mu[first + j]),
+                design_effect=float(bets.direction_excess[first + j]) + 1.0,
+                usual_n=float(bets.direction_n_bar[first + j]),
+                inside=0 if shape else int(here[phi == high].sum()),
+                high=0.0 if shape else high,
+                low=0.0 if shape else float(phi.min(initial=0.0)),
+            )
+        )
+    return found
+
+
+def _columns(scope: Scope, flat: Ints, *, monitor: int) -> list[Column]:
+    learned, spec = scope.monitors.learned[monitor], scope.monitors.specs[monitor]
+    of_shapes = learned.phi[:, [kind == "shape" for kind in learned.kinds]]
+    return [
+        Column(
+            name=name, reference=int(scope.monitors.counts[monitor][i]), n=int(flat[learned.first + i]),
+            phi=of_shapes[i].tolist(),
+        )
+        for i, name in enumerate(names_of(spec))
+    ]  # fmt: skip
+
+
+def names_of(spec: FeatureSpec) -> tuple[str, ...]:
+    """Columns as people would say them: of a number its intervals.
+
+    >>> names_of(FeatureSpec(name="age", kind="numeric", edges=(30.0, 45.0), low=18.0, high=90.0))[:4]
+    ('18 to 30', '30 to 45', '45 to 90', 'below')
+    """
+    if spec.kind != "numeric":
+        return spec.columns
+    ends = (spec.low, *spec.edges, spec.high)
+    return (*(f"{low:.6g} to {high:.6g}" for low, high in pairwise(ends)), *spec.columns[spec.value_bins :])

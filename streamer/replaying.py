@@ -18,6 +18,7 @@ from schemas.events import DropReason
 from schemas.triggers import RetrainTrigger
 from schemas.verdicts import OutcomeReport, WindowReport
 from streamer.core import monitoring, profiling
+from streamer.core.closing import Sought
 from streamer.core.control import Control
 from streamer.core.models import Model
 from streamer.core.outcome_reports import outcome_report
@@ -65,6 +66,8 @@ class Replay:
     """One source, one monitor task. The control must name one source and one partition of `profiles`.
 
     append_ts of successive calls must not go back. outputs: every record of stage 2 but its changelog, when `keep`.
+    quiet: window reports, changelogs and held panes are not made; nobody reads them, and they are most of what a pane
+    costs. What is decided is the same to the bit.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Replay:
         *,
         windows: bool = False,
         keep: bool = False,
+        quiet: bool = False,
     ) -> None:
         self.control = control
         self.said = Said(windows=windows)
@@ -82,6 +86,7 @@ class Replay:
         self._offset = 0
         self._profiling = profiling.start(control, 0)
         self._monitoring = monitoring.start(control, 0)
+        self._profiling.quiet = self._monitoring.quiet = quiet
 
     def rows(
         self,
@@ -109,6 +114,10 @@ class Replay:
         batch = Batch(input, [], self._profiling.next.get(input, 0), caught_up=True)
         self._profiling, outputs = profiling.apply(self._profiling, batch, self.control)
         self._pass_on(outputs, append_ts)
+
+    def seek(self, sought: Sought) -> None:
+        """Show a pane as it closes; see `Sought`."""
+        self._monitoring.sought = sought
 
     def learn(self, output: Output) -> None:
         """A record of `control`: an approval, a layout."""

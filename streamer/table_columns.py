@@ -33,6 +33,8 @@ NULLS = [
 ]  # fmt: skip
 #: A column is of numbers when so many of its values are, of those that are something.
 MOSTLY = 0.99
+#: Seconds are so many of a duration's units.
+_TO_SECONDS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 #: Types of a number or of nothing in JSON; nothing else is one.
 _NUMBERS = {int, float, type(None)}
 _PLAIN_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -103,10 +105,12 @@ def levels_of(numbers: Column) -> Column:
 
 
 def arrow_kind(kind: pa.DataType) -> Kind:
-    """What a column of an arrow type is read as."""
+    """What a column of an arrow type is read as; a duration is a number, of seconds."""
     if pa.types.is_dictionary(kind):
         return arrow_kind(kind.value_type)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    if pa.types.is_duration(kind):
         return "number"
     return "time" if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else "text"
 
@@ -129,10 +133,18 @@ def as_column(array: Any, kind: Kind, name: str, *, first: int, lenient: bool, t
     if kind == "number":
         if arrow_kind(array.type) == "text":
             return numbers_of(array.cast(pa.string()), name, first=first, keep=lenient, tally=tally)
-        return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return _floats(array)
     if arrow_kind(array.type) == "number" and not pa.types.is_integer(array.type):
-        return levels_of(np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)))
+        return levels_of(_floats(array))
     return as_texts(array)
+
+
+def _floats(array: Any) -> npt.NDArray[np.float64]:
+    """Numbers of an arrow array, NaN where they are null; durations in seconds."""
+    units = _TO_SECONDS[array.type.unit] if pa.types.is_duration(array.type) else 1.0
+    if pa.types.is_duration(array.type):
+        array = array.cast(pa.int64())
+    return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64) / units
 
 
 def as_texts(array: Any) -> Column:

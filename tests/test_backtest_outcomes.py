@@ -91,6 +91,58 @@ def test_performance_and_calibration_by_pane_and_the_alerts(tripline: Run) -> No
     assert panes[0]["calibration"]["ece"] > 0
 
 
+@pytest.mark.parametrize("timed", ["", ",outcome_ts=seen"])
+@pytest.mark.parametrize("chart", ["error", "calibration"])
+def test_explain_has_the_arithmetic_of_a_chart_of_outcomes(tripline: Run, chart: str, timed: str) -> None:
+    """The verdict that the backtest has, and every bet of it by hand."""
+    tripline("reference", "build", "train.csv", "--model", "m", "-o", "m.json", "--map", MAP + timed)
+    panes = performance(tripline("backtest", "live.csv", "--model", "m", "--map", MAP + timed, "--json", "-")[1])
+    for pane in panes[12], panes[50]:
+        said = next(one for one in pane["verdicts"] if one["feature"] == chart)
+        where = ("explain", "live.csv", "--model", "m", "--map", MAP + timed, "--feature", chart, "--at", pane["start"])
+        code, out, err = tripline(*where, "--json")
+        assert code == 0, err
+        one = json.loads(out)
+        assert one["value"] == pytest.approx(said["verdict"]["value"], rel=1e-8)
+        assert one["n"] == said["verdict"]["n"]
+        assert one["limit"] == pytest.approx(one["budget"] if one["inside"] else one["budget"] / one["prior"])
+        assert one["value"] == pytest.approx(np.mean([bet["weight"] * bet["after"] for bet in one["bets"]]))
+        for k, bet in enumerate(one["bets"]):
+            if chart == "error":
+                p = min(one["mean"] + one["tolerance"], (1 + one["mean"]) / 2)
+                gain = one["total"] * bet["step"] - one["n"] * np.log1p(p * np.expm1(bet["step"]))
+            else:
+                moved = [special.expit(special.logit(b["expected"]) + b["tolerated"][k]) for b in one["bins"]]
+                gain = sum(
+                    b["ones"] * b["delta"][k] - b["n"] * np.log1p(g * np.expm1(b["delta"][k]))
+                    for b, g in zip(one["bins"], moved, strict=True)
+                )
+            assert bet["log_gain"] == pytest.approx(gain, abs=1e-3)
+            assert bet["evidence"] == pytest.approx(min(bet["log_gain"] / bet["kappa"], bet["cap"]))
+            assert bet["after"] == pytest.approx((bet["before"] + bet["entered"]) * np.exp(bet["evidence"]), rel=1e-3)
+        assert f"m, {chart} (model), predictions from {pane['start']}" in tripline(*where)[1]
+
+
+def test_explain_says_why_there_is_nothing_to_explain(tripline: Run) -> None:
+    """A pane whose labels are not mature, and a table without outcomes."""
+    tripline("reference", "build", "train.csv", "--model", "m", "-o", "m.json", "--map", MAP + ",outcome_ts=seen")
+    timed = ("--map", MAP + ",outcome_ts=seen")
+    where = ("explain", "live.csv", "--model", "m", "--feature", "error", "--at", "2025-01-02T23:00Z")
+    code, _, err = tripline(*where, *timed)
+    assert (code, "or ends before they are mature" in err) == (2, True)
+    Path("tripline.yaml").write_text(FILE.replace("outcome: y, ", ""))
+    code, _, err = tripline(*where)
+    assert (code, "the table has no outcomes" in err) == (2, True)
+
+
+def test_explain_has_the_budget_of_the_backtest(tripline: Run) -> None:
+    """Charts of outcomes have a part of it, so the features' limit is not that of a table without."""
+    tripline("reference", "build", "train.csv", "--model", "m", "-o", "m.json", "--map", MAP)
+    where = ("explain", "live.csv", "--model", "m", "--feature", "score", "--at", "2024-12-30T08:00Z", "--json")
+    # 1,440 panes a month; `score` and `seen` have a third of it, two charts of outcomes, of weight two, the rest.
+    assert json.loads(tripline(*where)[1])["budget"] == pytest.approx(1440 * 3)
+
+
 def test_times_of_outcomes_make_charts_wait(tripline: Run) -> None:
     """With `outcome_ts` the maturity is learned, panes are taken when their labels had come, the last ones not yet."""
     timed = f"{MAP},outcome_ts=seen"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
+from detectors.rows import Rows
 from schemas.layouts import Layout
-from streamer.applying import layout_of
-from streamer.backtesting import Backtest, Crossings, run
+from streamer.applying import control_of, layout_of
+from streamer.backtesting import Backtest, Crossings, pieces, run
 from streamer.config import load_text
+from streamer.replaying import Replay
 from streamer.tables import Part
 from tests.histories import EVERY, HOUR, START, reference, rows
 
@@ -70,6 +73,37 @@ def test_every_pane_with_rows_is_closed_at_the_end_and_none_after() -> None:
 @pytest.mark.parametrize("size", [13, 997])
 def test_the_chunks_of_the_reader_change_no_byte(size: int) -> None:
     assert json.dumps(found(size).plain()) == json.dumps(found().plain())
+
+
+def as_in_a_stream(table: Rows, size: int, of: Layout) -> Replay:
+    """Pane by pane, with every report, changelog and held pane, as a worker does it."""
+    replay = Replay(control_of({"m": of}, {"m": REFERENCE}), windows=True)
+    parts = [Part(first, table.take(slice(first, first + size))) for first in range(0, len(table), size)]
+    for piece in pieces(parts, Crossings(of.pane_ms, of.lateness_ms)):
+        replay.rows(piece.rows, "m", append_ts=piece.append_ts, ids=piece.ids, ahead=piece.ahead)
+    replay.flush("m", "features")
+    return replay
+
+
+@pytest.mark.parametrize("size", [211, 100_000])
+def test_many_panes_at_once_change_no_bit(size: int) -> None:
+    """Rows in order let many panes close after one piece; a gap, swapped, late and mixed rows do not."""
+    table = rows(60, start=START, seed=2, shift=1.0, since=24)
+    order = np.arange(len(table))
+    order[100:200] = np.random.default_rng(3).permutation(order[100:200])
+    order[1000], order[1060] = order[1060], order[1000]
+    order = np.delete(np.append(order, [2000, 3]), np.arange(1500, 1800))
+    of = msgspec.structs.replace(layout(), pane_ms=300_000, from_ms=0, partition=0, max_alert_age_ms=None)
+    mixed = table.take(order)
+    stream = as_in_a_stream(mixed, size, of)
+    quick = run(
+        [Part(first, mixed.take(slice(first, first + size))) for first in range(0, len(mixed), size)],
+        layout=of, reference=REFERENCE,
+    )  # fmt: skip
+    assert quick.incidents == list({one.id: one for one in stream.said.incidents}.values())
+    assert quick.triggers == list({one.id: one for one in stream.said.triggers}.values())
+    assert (quick.dropped, quick.panes) == (stream.dropped, stream.panes)
+    assert "age" in {one.feature for incident in quick.incidents for one in incident.evidence}
 
 
 def test_late_rows_past_the_hold_are_dropped_and_said() -> None:

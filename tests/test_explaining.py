@@ -67,6 +67,58 @@ def test_the_lines_add_up() -> None:
     assert one.n == 40
 
 
+@pytest.mark.parametrize("feature", ["age", "country"])
+def test_every_number_follows_from_what_is_printed(feature: str) -> None:
+    """By hand: gains from the counts, κ from the design effect, a, the limit; as a person would do it."""
+    one = found(24, feature)
+    along = {direction.name: direction for direction in one.directions}
+    shapes = [direction.name for direction in one.directions if direction.shape]
+    for bet in one.bets:
+        way, sign = along[bet.direction], 1.0 if bet.up else -1.0
+        if way.shape:
+            worth = [(column.n, column.phi[shapes.index(way.name)]) for column in one.columns]
+        else:
+            worth = [(way.inside, way.high), (one.n - way.inside, way.low)]
+        assert sum(n for n, _ in worth) == one.n
+        assert way.total == pytest.approx(sum(n * phi for n, phi in worth))
+        assert bet.moved == pytest.approx(way.total - one.n * way.mean, abs=1e-9)
+        gain = sum(n * math.log1p(sign * bet.fraction * phi) for n, phi in worth)
+        gain -= one.n * math.log1p(bet.fraction * (sign * way.mean + bet.tolerance))
+        assert bet.log_gain == pytest.approx(gain, abs=2 * one.n * 2.0**-20)
+        clumped = 1 + (way.design_effect - 1) * max(1.0, one.n / way.usual_n)
+        assert bet.kappa == pytest.approx(max(1.0, clumped / (1 + bet.tolerance / bet.fraction)))
+        entered = one.budget * bet.fraction * bet.tolerance * one.n / (10 * bet.kappa)
+        assert bet.entered == pytest.approx(min(1.0, entered))
+    main = along[one.main]
+    assert one.effective_n == pytest.approx(one.n / one.design_effect)
+    assert main.name in ("location", shapes[0] if shapes else one.directions[0].name)
+
+
+def test_the_printed_rows_can_be_computed_anew() -> None:
+    """What the digits leave: R after from the columns of its line, and their sum from the weights."""
+    text = lines(found(25))
+    head = next(line for line in text if line.startswith("bet "))
+    names = head.replace("R before", "R_before").replace("R after", "R_after").split()[1:]
+    rows = [line for line in text[text.index(head) + 1 :] if line.split()[1:2] in (["up"], ["down"])]
+    assert len(rows) > 3
+    for row in rows:
+        number = dict(zip(names, map(float, row.split()[-len(names) :]), strict=True))
+        assert number["L/κ"] == pytest.approx(number["L"] / number["κ"], rel=2e-4)
+        step = min(number["L/κ"], number["cap"])
+        assert number["R_after"] == pytest.approx((number["R_before"] + number["a"]) * math.exp(step), rel=1e-3)
+        assert number["w·R"] == pytest.approx(number["w"] * number["R_after"], rel=2e-4)
+
+
+def test_in_the_pane_of_its_alarm_the_limit_is_the_one_before_it() -> None:
+    """And in the incident it is the budget."""
+    alarm = next(one for one in map(found, range(24, 30)) if one.alarm)
+    assert alarm.limit == pytest.approx(alarm.budget / alarm.prior)
+    assert alarm.alarm_limit is not None
+    assert alarm.value >= alarm.alarm_limit
+    after = found(30)
+    assert (after.inside, after.limit) == (True, after.budget)
+
+
 def test_evidence_grows_with_the_change_and_the_alarm_is_named() -> None:
     values = [found(hour) for hour in range(22, 30)]
     assert values[1].value < values[2].value < values[3].value

@@ -122,6 +122,19 @@ def test_written_times_may_be_missing_too(tmp_path: Path) -> None:
     assert only(Table(tmp_path / "a.parquet", Reading())).ts.tolist() == [-1, NEW_YEAR]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_are_numbers_of_seconds(tmp_path: Path, unit: str) -> None:
+    """Also where they are to be a category: by their numbers."""
+    of_unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    took = pa.array([90 * of_unit, None, -of_unit], pa.duration(unit))
+    pq.write_table(pa.table({"ts": [NEW_YEAR] * 3, "took": took}), tmp_path / "a.parquet")
+    column = only(Table(tmp_path / "a.parquet", Reading())).columns["took"]
+    assert column[[0, 2]].tolist() == [90.0, -1.0]
+    assert math.isnan(column[1])
+    as_category = Table(tmp_path / "a.parquet", Reading(categorical=("took",)))
+    assert only(as_category).columns["took"].tolist() == ["90", None, "-1"]
+
+
 def test_one_time_in_other_units_does_not_change_what_the_others_mean(tmp_path: Path) -> None:
     text = "ts,a\n" + "".join(f"{NEW_YEAR // 1000 + i},{i}\n" for i in range(99)) + "4070908800000,99\n"
     assert only(Table(write(tmp_path, text), Reading())).ts[:2].tolist() == [NEW_YEAR, NEW_YEAR + 1000]

@@ -50,19 +50,10 @@ def backtest(
     reading = reading_of(
         reading_from(configured), map=map, features=features, rows=rows, every=every, start=start, header=header
     )
-    known = [spec.name for spec in learned.specs if spec.name not in derived_of(learned)]
     if json is not None and str(json) != "-":
         folder_for(json)
-    table = Table(
-        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known, model=model,
-        outcomes=not layout.batch_gap_ms, lists=layout.features,
-    )  # fmt: skip
-    layout = with_outcomes(layout, learned, table)
-    if reading.features:
-        # Who selects wants to watch the selection: the rest is not missing.
-        layout = _watching(layout, [*table.features, *OUTPUTS, *table.served])
-        known = [name for name in known if name in layout.monitored]
-    _note(table, known)
+    table, layout = opened(data, layout, learned, reading)
+    _note(table, [name for name in known_of(learned) if not reading.features or name in layout.monitored])
     found = run(with_progress(table.parts(), what=model, total=table.total), layout=layout, reference=learned)
     found = replace(found, left_out=table.tally.left_out)
     for note in [*table.file.notes, *table.tally.notes()]:
@@ -75,6 +66,24 @@ def backtest(
         write(json, text + "\n")
     tell(found, pane=layout.pane_ms)
     tell_performance(found.performance)
+
+
+def opened(data: Path, layout: Layout, learned: Reference, reading: Reading) -> tuple[Table, Layout]:
+    """The table, and the layout that its rows are counted under: with outcomes where it has them."""
+    table = Table(
+        data, reading, kinds=kinds_of(learned), ids=True, lenient=True, known=known_of(learned), model=layout.model,
+        outcomes=not layout.batch_gap_ms, lists=layout.features,
+    )  # fmt: skip
+    layout = with_outcomes(layout, learned, table)
+    if reading.features:
+        # Who selects wants to watch the selection: the rest is not missing.
+        layout = _watching(layout, [*table.features, *OUTPUTS, *table.served])
+    return table, layout
+
+
+def known_of(learned: Reference) -> list[str]:
+    """Features that a table may have: not those that are made of its others."""
+    return [spec.name for spec in learned.specs if spec.name not in derived_of(learned)]
 
 
 def derived_of(learned: Reference) -> tuple[str, ...]:

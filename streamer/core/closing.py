@@ -17,6 +17,7 @@ import numpy.typing as npt
 from detectors import series
 from detectors.charts import rivers
 from detectors.charts.rivers import Riverside
+from detectors.outcome_states import OutcomeState
 from detectors.outcome_states import save_state as save_outcomes
 from detectors.results import ScopeResult
 from detectors.scopes import ScopeState, load_state, quiet_panes, save_state, skip_empty, succeed, update
@@ -50,13 +51,26 @@ class Seen(NamedTuple):
     extremes: npt.NDArray[np.int64]
 
 
+class SeenOutcomes(NamedTuple):
+    """An outcome pane as the charts take it: its layout, the charts before it, counts by view, its local time, ms."""
+
+    form: Form
+    state: OutcomeState
+    counts: npt.NDArray[np.int64]
+    local: int
+
+
 @dataclass
 class Sought:
-    """One pane that somebody wants to see as it closes, for `tripline explain`; seen: None until then."""
+    """One pane that somebody wants to see as it closes, for `tripline explain`; seen: None until then.
+
+    outcomes: the same of the outcome pane that starts there, once it is mature.
+    """
 
     model: str
     start: int
     seen: Seen | None = None
+    outcomes: SeenOutcomes | None = None
 
 
 @dataclass
@@ -64,7 +78,8 @@ class Turn:
     """What one apply does: where it puts its words, and which parts of the state it must write.
 
     now: append time, ms. held, late: (model, pane start) -> layout id, of the held panes that changed; outcomes: the
-    same of outcome panes. sought: a pane to be shown as it closes.
+    same of outcome panes. sought: a pane to be shown as it closes. quiet: nobody reads window reports and changelogs,
+    or looks at held panes.
     """
 
     partition: int
@@ -80,6 +95,7 @@ class Turn:
     late: dict[tuple[str, int], str] = field(default_factory=dict)
     outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
     sought: Sought | None = None
+    quiet: bool = False
 
     def note(self, model: str, detector: str, *, at: int, **details: str | float) -> None:
         """Count and audit what one of river's detectors said: outside the budget, never a page."""
@@ -96,6 +112,8 @@ class Turn:
 
     def changed(self, models: dict[str, Model], *, through: int) -> list[Output]:
         """Changelog records of everything that changed, in one order. through: first record that is not taken."""
+        if self.quiet:
+            return []
         records = [models[name].clock_record() for name in sorted(self.clocks)]
         records += [models[name].ledger_record() for name in sorted(self.ledgers)]
         for name in sorted(self.charts):
@@ -196,9 +214,18 @@ def begin_late(turn: Turn, model: Model, layout_id: str, *, from_ms: int) -> Non
 
 def say_revisions(turn: Turn, model: Model) -> None:
     """Report again every held pane that late events have reached since its last report."""
-    for start, held in sorted((start, held) for start, held in model.held.items() if held.unsaid):
+    again, model.unsaid = sorted(model.unsaid), set()
+    for start in again:
+        held = model.held.get(start)
+        if held is None or not held.unsaid:
+            continue
         held.revision += 1
         held.unsaid = False
+        turn.counters.windows += 1
+        turn.counters.revisions += 1
+        turn.late[model.name, start] = held.form.id
+        if turn.quiet:
+            continue
         tally = Tally.unpack(held.on_time) if held.on_time is not None else held.form.tally()
         turn.outbox.window(
             window_report(
@@ -212,9 +239,6 @@ def say_revisions(turn: Turn, model: Model) -> None:
                 marked=turn.marked(held.form, start + held.form.layout.pane_ms),
             )
         )
-        turn.counters.windows += 1
-        turn.counters.revisions += 1
-        turn.late[model.name, start] = held.form.id
 
 
 def release(turn: Turn, model: Model) -> None:
@@ -222,13 +246,10 @@ def release(turn: Turn, model: Model) -> None:
     watermark = model.clock.watermark
     if watermark is None:
         return
-    for start, held in list(model.held.items()):
-        layout = held.form.layout
-        if start + layout.pane_ms + layout.hold_ms <= watermark:
-            del model.held[start]
-            turn.held[model.name, start] = held.form.id
-            if held.late.slots:
-                turn.late[model.name, start] = held.form.id
+    for held in model.let_go(watermark):
+        turn.held[model.name, held.start] = held.form.id
+        if held.late.slots:
+            turn.late[model.name, held.start] = held.form.id
 
 
 def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
@@ -241,28 +262,29 @@ def _close(turn: Turn, model: Model, form: Form, pane: Pane) -> None:
     events = zip((version for version, _ in tally.slots), tally.counts[:, 0].tolist(), strict=True)
     model.version = leading_version(events) or model.version
     _decide(turn, model, form, result)
-    report = window_report(
-        form,
-        start=pane.start,
-        end=pane.start + form.layout.pane_ms,
-        revision=0,
-        on_time=tally,
-        late=pane.late,
-        extras=pane.extras,
-        views=(counts, extremes),
-        result=result,
-        episode=model.episode,
-        marked=turn.marked(form, pane.start + form.layout.pane_ms),
-    )
+    noted: list[str] = []
     if form.layout.series:
         noted = _note_series(turn, model, form, counts[0], at=pane.start + form.layout.pane_ms)
-        report = msgspec.structs.replace(report, findings=[*report.findings, *noted])
-    turn.outbox.window(report)
     turn.counters.windows += 1
-    if form.layout.hold_ms > 0:
+    if not turn.quiet:
+        report = window_report(
+            form,
+            start=pane.start,
+            end=pane.start + form.layout.pane_ms,
+            revision=0,
+            on_time=tally,
+            late=pane.late,
+            extras=pane.extras,
+            views=(counts, extremes),
+            result=result,
+            episode=model.episode,
+            marked=turn.marked(form, pane.start + form.layout.pane_ms),
+        )
+        turn.outbox.window(msgspec.structs.replace(report, findings=[*report.findings, *noted]) if noted else report)
+    if form.layout.hold_ms > 0 and not turn.quiet:
         held = Held(form, pane.start, tally.pack(), pane.extras)
         held.late = pane.late
-        model.held[pane.start] = held
+        model.hold(held)
         turn.held[model.name, pane.start] = form.id
         if pane.late.slots:
             turn.late[model.name, pane.start] = form.id
@@ -304,6 +326,9 @@ def _close_empty(turn: Turn, model: Model, form: Form, start: int, run: int) -> 
     else:
         model.scope, result = skip_empty(form.scope, model.scope, start=start, panes=panes)
     _decide(turn, model, form, result)
+    turn.counters.windows += 1
+    if turn.quiet:
+        return panes
     report = window_report(
         form,
         start=start,
@@ -318,7 +343,6 @@ def _close_empty(turn: Turn, model: Model, form: Form, start: int, run: int) -> 
         marked=turn.marked(form, start + panes * pane_ms),
     )
     turn.outbox.window(report)
-    turn.counters.windows += 1
     return panes
 
 

@@ -17,7 +17,7 @@ from detectors.results import ScopeResult
 from schemas.errors import FormatError
 from schemas.events import DropReason
 from schemas.profiles import Delta
-from streamer.core.closing import Turn
+from streamer.core.closing import SeenOutcomes, Turn
 from streamer.core.forms import Form, Forms
 from streamer.core.incidents import leading_version
 from streamer.core.models import OUTCOME_BLOCK, RIVER_BLOCK, Model
@@ -151,10 +151,10 @@ def _judge(turn: Turn, model: Model, pane: OutcomePane) -> OutcomeResult:
     scope = form.outcomes
     assert scope is not None
     counts = views_of(form, pane.on_time)
-    local = form.scope.local(pane.start)
-    model.outcome_state, result = outcome_scopes.update(
-        scope, _charts(model, scope), start=pane.start, local=local, counts=counts
-    )
+    local, charts = form.scope.local(pane.start), _charts(model, scope)
+    if turn.sought is not None and (turn.sought.model, turn.sought.start) == (model.name, pane.start):
+        turn.sought.outcomes = SeenOutcomes(form, charts, counts, local)
+    model.outcome_state, result = outcome_scopes.update(scope, charts, start=pane.start, local=local, counts=counts)
     judge = turn.judge(model, form)
     share = performance.coverage(scope.table, counts[0])
     if share is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from detectors.charts.rivers import Riverside
 from detectors.outcome_states import OutcomeState
@@ -42,6 +43,11 @@ class Held:
         self.revision = 0
         self.unsaid = False
 
+    @property
+    def gone(self) -> int:
+        """Watermark from which on it is held no more."""
+        return self.start + self.form.layout.pane_ms + self.form.layout.hold_ms
+
     def add(self, rows: Rows, take: Sequence[int], named: Sequence[Extra]) -> Folded:
         """Count late rows; what of them was folded."""
         pane = Pane(self.form, start=self.start, first_offset=0)
@@ -64,7 +70,8 @@ class Model:
     layout: id of the one in force at `closed`, "" before the first close. known: ids of all layouts ever seen.
     version: the one with most events in the last pane that had any. refused: as in `ClockRecord`. scope: None until it
     is first needed; blocks: the chart state as the changelog has it. outcomes: panes of predictions whose outcomes may
-    still come, with the state of their charts.
+    still come, with the state of their charts. held: use `hold` to add to it; leaving: a heap of when and which of them
+    go, unsaid: those that are to be reported again. Of panes of a second thousands are held, so nobody looks at all.
     """
 
     name: str
@@ -77,6 +84,8 @@ class Model:
     scope: ScopeState | None = None
     panes: dict[int, Pane] = field(default_factory=dict)
     held: dict[int, Held] = field(default_factory=dict)
+    leaving: list[tuple[int, int]] = field(default_factory=list)
+    unsaid: set[int] = field(default_factory=set)
     episode: Episode | None = None
     ledger: Ledger = field(default_factory=Ledger)
     blocks: dict[str, bytes] = field(default_factory=dict)
@@ -84,6 +93,21 @@ class Model:
     outcome_state: OutcomeState | None = None
     rivers: Riverside | None = None
     series: Riverside | None = None
+
+    def hold(self, held: Held) -> None:
+        """Hold a pane from now on."""
+        self.held[held.start] = held
+        heappush(self.leaving, (held.gone, held.start))
+
+    def let_go(self, watermark: int) -> Iterator[Held]:
+        """Held panes that the watermark has left behind by `hold`; they are held no more."""
+        while self.leaving and self.leaving[0][0] <= watermark:
+            _, start = heappop(self.leaving)
+            held = self.held.get(start)
+            if held is not None and held.gone <= watermark:
+                del self.held[start]
+                self.unsaid.discard(start)
+                yield held
 
     def clock_record(self) -> Output:
         """Its event time, for the changelog."""

@@ -59,7 +59,8 @@ class MonitoringState:
 
     next: first offset that is not in the state; read_to: where reading stands, further on while records wait in
     `backlog`. now: largest append time seen, ms. due: models that may have panes to close. sought: a pane that is to
-    be shown as it closes. pieces: how many records of the changelog hold a value that is too large for one.
+    be shown as it closes. quiet: a replay of a table, of which nobody reads window reports and changelog.
+    pieces: how many records of the changelog hold a value that is too large for one.
     The rest is as in `MonitoringPosition`. For metrics: `counters`, `watermarks()`, `incidents_open`, `pending`.
     """
 
@@ -83,6 +84,7 @@ class MonitoringState:
     digest: int = 0
     replayed: bool = True
     sought: Sought | None = None
+    quiet: bool = False
     opened: dict[str, dict[int, int]] = field(default_factory=dict)
     pieces: dict[bytes, int] = field(default_factory=dict)
 
@@ -156,7 +158,9 @@ def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[Monit
     for record in waiting:
         _require_layout(record.content, forms)
     outbox = Outbox(partition=state.partition, audits=state.counters.audits)
-    turn = Turn(state.partition, control, forms, outbox, state.counters, state.now, sought=state.sought)
+    turn = Turn(
+        state.partition, control, forms, outbox, state.counters, state.now, sought=state.sought, quiet=state.quiet
+    )
     if state.learned is not forms:
         _learn_layouts(state, turn)
     state.forms = state.learned = forms
@@ -171,6 +175,8 @@ def apply(state: MonitoringState, batch: Batch, control: Control) -> tuple[Monit
     if not (changed or outbox.records or before != (state.next, state.counters.panes)):
         return state, []
     state.seq += 1
+    if state.quiet:
+        return state, outbox.records
     changed.append(Output("changelog", POSITION_KEY, pack(_position(state, control))))
     return state, [*outbox.records, *in_pieces(changed, state.pieces)]
 

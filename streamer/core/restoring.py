@@ -62,7 +62,8 @@ def _restore_held(state: MonitoringState, name: bytes, value: bytes, *, start: i
         raise LateLayout(f"layout {layout} of {model.name} holds the pane at {start}, but control has it no more")
     held = model.held.get(start)
     if held is None:
-        held = model.held[start] = Held(form, start, None, Extras())
+        held = Held(form, start, None, Extras())
+        model.hold(held)
     if name.startswith(b"held|"):
         record = unpack(value, HeldRecord, key=name)
         held.on_time, held.extras = record.on_time, Extras(record.extras)
@@ -70,6 +71,8 @@ def _restore_held(state: MonitoringState, name: bytes, value: bytes, *, start: i
         late = unpack(value, LateRecord, key=name)
         held.late, held.extras = Tally.unpack(late.late), Extras(late.extras)
         held.revision, held.unsaid = late.revision, late.unsaid
+        if held.unsaid:
+            model.unsaid.add(start)
 
 
 def _catch_up_quiet(clock: Clock, ticked: int) -> None:

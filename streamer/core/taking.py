@@ -210,8 +210,10 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
                 counters.drops[WRONG_LAYOUT] += events
                 continue
             if held is None:
-                held = model.held[start] = Held(form, start, None, Extras())
+                held = Held(form, start, None, Extras())
+                model.hold(held)
             folded = held.add(rows, take, named)
+            model.unsaid.add(start)
             turn.late[model.name, start] = form.id
         counters.applied += events
         counters.folded += folded.events

@@ -76,6 +76,18 @@ def test_what_is_remarkable_is_a_finding() -> None:
     assert len(survey.spec("many")[0].levels) == KEPT_LEVELS
 
 
+def test_a_column_of_times_is_called_one() -> None:
+    """Of many times as of few: what a person does about it is not what he does about an identifier."""
+    n = 3000
+    survey = survey_of(
+        moment=words([f"2025-01-{1 + i % 28:02d}T{i // 60 % 24:02d}:{i % 60:02d}:00.{i:06d}" for i in range(n)]),
+        day=words([f"2025-01-{1 + i % 28:02d}" for i in range(n)]),
+        year=words([str(2000 + i % 25) for i in range(n)]),
+    )
+    assert {name: kinds(survey, name) for name in survey.order} == {"moment": ["times"], "day": ["times"], "year": []}
+    assert (len(survey.spec("moment")[0].levels), len(survey.spec("day")[0].levels)) == (0, 28)
+
+
 def test_floats_beyond_the_whole_numbers_are_no_identifier() -> None:
     """Every float past 2**53 is whole; only what fits a machine word and has no sign may be an id of 64 bits."""
     rng = np.random.default_rng(5)
