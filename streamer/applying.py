@@ -367,6 +367,13 @@ def in_words(change: Change | Remapping) -> str:
     )
 
 
+def differing_in_words(change: Change | Remapping) -> str:
+    """One line for a person who has not asked from when on it would hold."""
+    if isinstance(change, Remapping) or change.before is None:
+        return in_words(change)
+    return f"{change.layout.model}: {', '.join(change.differences)} differ{'s' * (len(change.differences) == 1)}"
+
+
 def _mapping_in_words(change: Remapping) -> str:
     mapping = change.mapping
     how = "as events of Tripline's own" if mapping.native else f"by a mapping of {', '.join(sorted(mapping.fields))}"

@@ -14,7 +14,9 @@ import pytest
 
 from detectors.references import dumps, identified
 from detectors.shadow import Shadow, ShadowFeature
+from schemas.errors import ConfigurationError
 from streamer.commands import main
+from streamer.commands.demo import demo
 from tests.histories import START, reference, rows, write_csv, write_reference
 
 FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n    retrain: {when: drift}\n"
@@ -377,3 +379,9 @@ def test_a_bench_without_a_broker_says_so(tripline: Run, monkeypatch: pytest.Mon
     ran = tripline("bench", "throughput", "--bootstrap", "127.0.0.1:1")
     assert ran.code == 70
     assert "127.0.0.1:1: no topic" in ran.err
+
+
+def test_a_demo_for_an_address_that_is_none_says_so_and_shows_no_file_of_its_own() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        demo(alertmanager="ftp://x")
+    assert str(raised.value) == "--alertmanager 'ftp://x': must be an http:// or https:// address"

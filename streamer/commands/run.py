@@ -18,7 +18,7 @@ from pathlib import Path
 from schemas.errors import ConfigurationError, TriplineError
 from streamer import logs
 from streamer.app import Address, Notify, Worker
-from streamer.applying import in_words
+from streamer.applying import differing_in_words, in_words
 from streamer.commands.apply import applied, control_of_topic
 from streamer.config import Loaded, load
 from streamer.connections import kafka_settings
@@ -85,7 +85,7 @@ async def put_in_force(loaded: Loaded, settings: KafkaSettings) -> None:
     there = await control_of_topic(settings)
     changes = await applied(loaded, settings, control=there, dry_run=bool(there.models), timed=not there.models)
     if there.models and changes:
-        listed = "\n".join(f"  {in_words(change)}" for change in changes)
+        listed = "\n".join(f"  {differing_in_words(change)}" for change in changes)
         raise ConfigurationError(
             f"the file differs from what is in force; put it in force with `tripline apply`:\n{listed}"
         )

@@ -15,14 +15,14 @@ def misfit(settings: KafkaSettings, stage: str, counts: Mapping[str, int], *, pa
     >>> print(misfit(settings, "profiling", {"predictions": 0, "outcomes": 4}, partitions=4))
     profiling: topic predictions is not there any more: put it back from a copy, or start a new `kafka.app` on a new one
     >>> print(misfit(settings, "profiling", {"predictions": 4}, partitions=4))
-    profiling: the group gave partitions out as they were before an input was made anew; it is made to forget that
+    profiling: the group gave partitions out as before an input was made anew, or named in kafka.inputs; it forgets that
     """
     if gone := [settings.topic(name) for name, n in counts.items() if not n]:
         words = "is not there any more: put it back from a copy, or start a new `kafka.app` on a new one"
         return ConfigurationError(f"{stage}: topic {', '.join(gone)} {words}")
     if set(counts.values()) == {partitions}:
         # A static member that comes back within its session is given what it had; nobody looks whether that still fits.
-        words = "partitions out as they were before an input was made anew; it is made to forget that"
+        words = "partitions out as before an input was made anew, or named in kafka.inputs; it forgets that"
         return BrokerUnavailable(f"{stage}: the group gave {words}")
     found = ", ".join(f"{name} {n}" for name, n in counts.items())
     return ConfigurationError(
