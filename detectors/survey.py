@@ -24,6 +24,8 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 SAMPLE, SAMPLE_OF_ALL_COLUMNS = 262_144, 1 << 23
 COUNTED_LEVELS, KEPT_LEVELS = 65_536, 256
 _QUANTILES = 32
+#: Numbers that somebody counts on: at most so many for each row, or so large a share of them larger than the last.
+_DENSE, _EVER_LARGER = 20, 0.95
 #: So many levels say whether a column is of times.
 _LOOKED_AT = 64
 _WHOLE_FROM, _WORD = 2.0**53, 2.0**64
@@ -46,7 +48,10 @@ class Levels:
 
 
 class Sample:
-    """The finite values of the `limit` rows with the smallest hashes, and the range of all."""
+    """The finite values of the `limit` rows with the smallest hashes, and the range of all.
+
+    rises: how many values are larger than the one in the row before.
+    """
 
     def __init__(self) -> None:
         self.hashes: Hashes = np.zeros(0, dtype=np.uint64)
@@ -54,6 +59,7 @@ class Sample:
         self.threshold = np.uint64(2**64 - 1)
         self.low, self.high = np.inf, -np.inf
         self.finite = 0
+        self.rises, self.last = 0, np.inf
 
     def add(self, values: Floats, hashes: Hashes, limit: int) -> None:
         """Take in some rows' values with their hashes."""
@@ -63,12 +69,22 @@ class Sample:
         if values.size == 0:
             return
         self.finite += values.size
+        self.rises += int(np.count_nonzero(np.diff(values, prepend=self.last) > 0))
+        self.last = float(values[-1])
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         small = hashes <= self.threshold
         self.hashes = np.concatenate([self.hashes, hashes[small]])
         self.values = np.concatenate([self.values, values[small]])
         if self.values.size > limit + limit // 4:
             self.shrink(limit)
+
+    @property
+    def counts_on(self) -> bool:
+        """Whether values that are whole and never the same twice are numbers that go on: dense, or ever larger.
+
+        Amounts in a small unit need be neither, however seldom one comes twice.
+        """
+        return self.high - self.low < _DENSE * self.finite or self.rises > _EVER_LARGER * self.finite
 
     def shrink(self, limit: int) -> None:
         """Keep the `limit` smallest hashes."""
@@ -137,7 +153,11 @@ class Survey:
             findings.append(Finding("constant", name, words))
         elif values.size >= 1000 and np.unique(values).size == values.size and _counts(values):
             words = f"{name} is whole and never the same twice: it looks like an identifier; leave it out"
+            words += " (only its absence is tested)" if sample.counts_on else ""
             findings.append(Finding("id_like", name, words))
+            if sample.counts_on:
+                # As of an identifier of letters, only its absence is tested: each new one would be out of range.
+                return FeatureSpec(name=name, kind="categorical"), findings
         return spec, findings
 
     @property

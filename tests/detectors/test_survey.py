@@ -101,6 +101,22 @@ def test_floats_beyond_the_whole_numbers_are_no_identifier() -> None:
     assert found == {"signed": [], "energy": [], "snowflake": ["id_like"], "small": ["id_like"]}
 
 
+def test_numbers_that_go_on_are_tested_for_their_absence_alone() -> None:
+    """Tomorrow's are all above the range: an invoice number must not page. An amount is whole and unique by chance."""
+    rng = np.random.default_rng(6)
+    columns = {
+        "dealt": rng.permutation(3000) + 1e6,
+        "snowflake": np.cumsum(rng.integers(1, 1 << 40, 3000)).astype(float),
+        "cents": rng.permutation(np.unique(rng.lognormal(17, 1, 4000).round())[:3000]),
+    }
+    whole, parts = survey_of(**columns), Survey()
+    for piece in np.array_split(np.arange(3000), 13):
+        parts.add(Rows(ts=piece, columns={name: column[piece] for name, column in columns.items()}))
+    assert {name: kinds(whole, name) for name in columns} == dict.fromkeys(columns, ["id_like"])
+    assert [whole.spec(name)[0].width for name in columns] == [2, 2, 36]
+    assert [parts.spec(name) for name in columns] == [whole.spec(name) for name in columns]
+
+
 def test_a_column_of_numbers_and_words_is_counted_by_level() -> None:
     survey = survey_of(x=np.array([1.0, 2.0, 2.0]))
     survey.add(Rows(ts=np.arange(2), columns={"x": words(["2", "n/a"])}))
