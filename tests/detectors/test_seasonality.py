@@ -47,6 +47,30 @@ def test_a_weekend_is_recovered() -> None:
     assert np.abs(profile[:, 0] - np.repeat([0, 0, 0, 0, 0, 0.4, 0.4], 24)).max() < 0.05
 
 
+@pytest.mark.parametrize("business_hours", [False, True])
+def test_a_weekend_that_swings_otherwise_is_recovered_from_two_weeks_of_few_rows(business_hours: bool) -> None:
+    """30 rows an hour: 168 cells of two hours each are lost in noise; its quarters of a day are not."""
+    true = np.zeros((14, 24))
+    true[np.arange(14) % 7 >= 5] = 0.6 * SINE
+    sums, rows, weekdays = stream(14, true, n=30.0)
+    if business_hours:
+        rows[:, 18:], sums[:, 18:] = 0.0, 0.0
+    error = (fit_profile(sums, rows, weekdays)[:, 0] - true[:7].ravel()).reshape(7, 24)[:, :18]
+    assert np.abs(error[:5]).max() < 0.12
+    assert np.sqrt((error[5:] ** 2).mean()) < 0.12
+    assert np.sqrt((true[5:7, :18] ** 2).mean()) > 0.2
+
+
+def test_a_weekend_like_all_days_gets_no_swing_of_its_own() -> None:
+    """Two hundred features of independent rows: the profile is what hour, day and cell make of it, in all but a few."""
+    rng = np.random.default_rng(4)
+    rows = np.full((14, 24), 50.0)
+    sums = rows[:, :, None] * np.tile(SINE, (14, 1))[:, :, None] + rng.normal(0, np.sqrt(50), (14, 24, 200))
+    by_day = fit_profile(sums, rows, np.arange(14) % 7).reshape(7, 24, 200)
+    within = by_day - by_day.mean(axis=1, keepdims=True)
+    assert (np.abs(within[6] - within[0]).max(axis=0) < 1e-9).mean() > 0.95
+
+
 def test_one_hour_of_the_week_is_recovered_by_its_cell() -> None:
     true = np.zeros((56, 24))
     true[1::7, 9] = 1.5
