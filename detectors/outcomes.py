@@ -30,6 +30,7 @@ __all__ = [
     "OutcomeTable",
     "class_codes",
     "expected_rows",
+    "kept_score",
     "label_codes",
     "labels_by_score",
     "losses_of",
@@ -52,11 +53,25 @@ RANKS = 5
 N, Y, P, PP, PY = range(5)
 
 
+#: The largest score that is kept: scores are kept as float32.
+LARGEST_SCORE = float(np.finfo(np.float32).max)
+
+
+def kept_score(score: Floats) -> Floats:
+    """Scores (n,) as they are kept until their outcomes come: rounded to float32, at most `LARGEST_SCORE` in size.
+
+    >>> kept_score(np.array([0.1, -1e300, np.nan])).tolist()
+    [0.10000000149011612, -3.4028234663852886e+38, nan]
+    """
+    kept: Floats = np.clip(score, -LARGEST_SCORE, LARGEST_SCORE).astype(np.float32).astype(np.float64)
+    return kept
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JoinedRows:
     """Predictions with their outcomes; arrays (n,).
 
-    score: rounded to float32, NaN none. label: code of the predicted class, −1 none, len(classes) one that is not among
+    score: see `kept_score`, NaN none. label: code of the predicted class, −1 none, len(classes) one that is not among
     them (see `label_codes`). value: a regression's prediction, NaN none. outcome: code of the true class, −1 none;
     truth: a regression's outcome, NaN none. delay_ms: outcome less prediction time. sign: 1, or −1 to take a row out
     again, as it went in. ranks (n, 5): codes of the most probable classes, −1 where there is none. shares (n, classes):
@@ -111,7 +126,7 @@ class JoinedRows:
         n = next(len(one) for one in (outcome, truth) if one is not None)
         none, nothing = np.full(n, -1, np.int64), np.full(n, np.nan)
         return cls(
-            score=nothing if score is None else score.astype(np.float32).astype(np.float64),
+            score=nothing if score is None else kept_score(score),
             label=none if label is None else label,
             value=nothing if value is None else value,
             outcome=none if outcome is None else outcome,

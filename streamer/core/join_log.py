@@ -104,7 +104,9 @@ class JoinLog:
     def begin(self, rows: int, at: int) -> None:
         """A batch of at most so many rows and matches begins; `at`: number of the next row."""
         self._dirty = False
-        if self._open is None or self._open.size + rows > EXTENDED or self._open.stop != at:
+        if self._open is not None and (self._open.size + rows > EXTENDED or self._open.stop != at):
+            # It is written for good, and stands for as long as the horizon: what it says is not needed here any more.
+            self._open.settled, self._open.waiting, self._open.resolved = [], [], []
             self._open = None
 
     def rows(self, start: int, stop: int, until_s: int, until_ms: Mapping[str, int]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors.outcomes import JoinedRows, expected_rows, tabulate_outcomes
+from detectors.outcomes import JoinedRows, expected_rows, kept_score, tabulate_outcomes
 from detectors.probabilities import widened
 from detectors.profiles import BUCKETS, bucket_of
 from schemas.profiles import OUTCOME, Delta, DeltaRow, encode_sparse
@@ -162,7 +162,7 @@ def _rows(found: Sequence[Pairs]) -> JoinedRows:
             ]
         )
     return JoinedRows(
-        score=column("score").astype(np.float32).astype(np.float64),
+        score=kept_score(column("score").astype(np.float64)),
         label=column("label").astype(np.int64),
         value=column("value").astype(np.float64),
         outcome=column("outcome").astype(np.int64),

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from detectors.outcomes import class_codes, label_codes
+from detectors.outcomes import class_codes, kept_score, label_codes
 from detectors.probabilities import ranks_of, share_of_two, shares_of, widened
 from streamer.core.columns import Said
 from streamer.core.pending import NONE
@@ -114,7 +114,7 @@ def predicted_of(
         ts=ts,
         append=append,
         cell=cell,
-        score=score.astype(np.float32).astype(np.float64),
+        score=kept_score(score),
         label=label,
         value=said.value if spec.kind == "regression" else np.full(ts.size, np.nan),
         ranks=ranks,
