@@ -28,6 +28,7 @@ from detectors.outcome_learning import OutcomeCounts, spec_for
 from detectors.outcome_specs import OutcomeSpec, class_codes
 from detectors.references import FeatureReference, Finding, Reference, ViewReference, identified
 from detectors.rows import NO_TIME, Rows, as_levels
+from detectors.rules import silence_limits
 from detectors.seasonality import DAY, local_ms
 from detectors.served import SERVED, STATUS_LEVELS, served_rows
 from detectors.survey import Levels, Survey, hashes_of
@@ -190,6 +191,11 @@ class ReferenceBuilder:
                 features[counted.view][spec.name] = found
                 model = model or found
         n = counts.views[0].rows
+        gaps = counts.gaps(self._timezone, self._excluded)
+        silences = np.zeros(0, dtype=np.int64)
+        if counts.timed and not self._batch_gap_ms:
+            limits = silence_limits(gaps, days=(self._last + 1 - self._first) / DAY, rows=n)
+            silences = counts.silences(self._timezone, self._excluded, limits)
         if n < FEW_ROWS:
             findings.append(Finding("few_rows", "", f"{n} rows: fewer than {FEW_ROWS} cannot carry a test"))
         findings += [Finding("excluded", "", f"left out by hand: {_span(begin, end)}") for begin, end in self._excluded]
@@ -210,7 +216,8 @@ class ReferenceBuilder:
                     counted.view: ViewReference(n=counted.rows, features=features[counted.view])
                     for counted in counts.views
                 },
-                gaps=counts.gaps(self._timezone, self._excluded),
+                gaps=gaps,
+                silences=silences,
                 findings=tuple(findings),
                 provisional=provisional,
                 excluded=self._excluded,

@@ -65,5 +65,5 @@ RULES: dict[str, str] = {
     "required": "an event without a value, where `required: true`",
     "levels": "a level that the reference lacks, where `levels: closed`",
     "rows": "fewer events in a pane than `rows_at_least`",
-    "silence": "no event for more than twice the longest gap of that hour of the week",
+    "silence": "no event for longer than twice the longest gap of that hour of the week, or chance, explains",
 }

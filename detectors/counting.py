@@ -13,15 +13,18 @@ from detectors.feature_references import HOURS
 from detectors.learning import Calendar, Spans, calendar
 from detectors.packed import fixed
 from detectors.profiles import Table
+from detectors.quiet import chance_silences
 from detectors.references import OutcomeTable
 from detectors.rows import Rows, as_levels
-from detectors.seasonality import HOUR, hour_of_week, local_ms
+from detectors.seasonality import HOUR, MONDAY_HOUR, hour_of_week, local_ms
 from schemas.layouts import View
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 FINEST_MS = 10_000
+#: Under it, gaps are many enough for the longest to say what chance brings.
+_SPARSE_MS = 1_800_000
 TABLE_BYTES, MOST_BLOCKS = 256 << 20, 1 << 18
 _YES = frozenset({"1", "true", "yes", "positive"})
 
@@ -67,6 +70,8 @@ class Counts:
         blocks = self.views[0].times.blocks
         self._earliest = np.full(blocks, np.iinfo(np.int64).max)
         self._latest = np.full(blocks, -1, dtype=np.int64)
+        self._first_hour = begin // HOUR
+        self._by_hour = np.zeros(last // HOUR - self._first_hour + 1, dtype=np.int64)
         width = next((spec.width for spec in specs if spec.name == "score"), 0)
         self._outcome_n, self._outcome_sum = np.zeros(width, dtype=np.int64), np.zeros(width)
         self._outcomes_seen = False
@@ -87,6 +92,7 @@ class Counts:
             block = ts // self.views[0].times.base_ms - self.views[0].times.first
             np.minimum.at(self._earliest, block, ts)
             np.maximum.at(self._latest, block, ts)
+            self._by_hour += np.bincount(ts // HOUR - self._first_hour, minlength=self._by_hour.size)
         for column in {counted.view.column for counted in self.views[1:]}:
             values = rows.version if column == "version" else rows.segments.get(column)
             if values is None:
@@ -154,10 +160,7 @@ class Counts:
         if not self.timed:
             return longest
         filled = np.flatnonzero(self._latest >= 0)
-        begins, ends = self._latest[filled[:-1]], self._earliest[filled[1:]]
-        for begin, end in excluded:
-            free = (ends <= begin) | (begins >= end)
-            begins, ends = begins[free], ends[free]
+        begins, ends = self._between(filled, excluded)
         lengths = ends - begins
         for touched in (begins, ends):
             np.maximum.at(longest, hour_of_week(local_ms(touched, timezone=timezone)), lengths)
@@ -168,6 +171,36 @@ class Counts:
         seen[hour_of_week(local_ms(self._latest[filled], timezone=timezone))] = True
         longest[~seen] = np.maximum(longest[~seen], longest.max(initial=0))
         return longest
+
+    def silences(self, timezone: str, excluded: Spans, limits: Floats) -> Ints:
+        """Silences that chance brings, (168,) ms, see `quiet`; (0,) where all are within `limits`, those by the gaps.
+
+        Also where none is longer than half an hour: there, the longest of many gaps is guide enough.
+        """
+        none = np.zeros(0, dtype=np.int64)
+        if not self.timed:
+            return none
+        starts = (self._first_hour + np.arange(self._by_hour.size)) * HOUR
+        open_hours = np.ones(starts.size, dtype=np.bool_)
+        for begin, end in excluded:
+            open_hours &= (starts + HOUR <= begin) | (starts >= end)
+        hour = hour_of_week(local_ms(starts[open_hours], timezone=timezone))
+        begins, ends = self._between(np.flatnonzero(self._latest >= 0), excluded)
+        found = chance_silences(
+            np.bincount(hour, self._by_hour[open_hours], HOURS).astype(np.float64),
+            np.bincount(hour, minlength=HOURS).astype(np.float64),
+            begins=local_ms(begins, timezone=timezone) / HOUR - MONDAY_HOUR,
+            ends=local_ms(ends, timezone=timezone) / HOUR - MONDAY_HOUR,
+        )
+        return found if ((found > limits) & (found > _SPARSE_MS)).any() else none
+
+    def _between(self, filled: Ints, excluded: Spans) -> tuple[Ints, Ints]:
+        """Begins and ends, ms, of the gaps between filled blocks that no left-out span touches."""
+        begins, ends = self._latest[filled[:-1]], self._earliest[filled[1:]]
+        for begin, end in excluded:
+            free = (ends <= begin) | (begins >= end)
+            begins, ends = begins[free], ends[free]
+        return begins, ends
 
 
 def base_block(*, rows: int, first: int, last: int, most: int, least: int = FINEST_MS) -> int:

@@ -223,6 +223,7 @@ def build_scope(reference: Reference, layout: Layout, own: Own | None = None) ->
     rated = [name for name in named if name in known and name not in layout.monitored]
     features = (*layout.monitored, *dict.fromkeys(rated))
     silence = rules.silence_limits(reference.gaps, days=reference.days, rows=reference.n)
+    silence = np.maximum(silence, reference.silences if reference.silences.size else 0.0)
     return Scope(
         layout=layout,
         reference=reference,

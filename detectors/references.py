@@ -50,9 +50,9 @@ __all__ = [
 ]
 
 #: The newest format that is read. A file says the oldest that holds what is in it, so that nothing new costs nothing.
-REFERENCE_FORMAT = 4
+REFERENCE_FORMAT = 5
 #: Optional parts of the document, absent where there is nothing, by the format that brought them.
-_PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3, "derived": 3}
+_PARTS = {"shadow": 2, "labels": 2, "batches": 2, "served": 3, "derived": 3, "silences": 5}
 #: Calibration by class, within `labels`.
 _BY_CLASS = 4
 
@@ -91,7 +91,8 @@ class Reference:
 
     start, end: [start, end) of its rows in ms, both 0 for a bag of rows. n: rows, all of them. days: length in days.
     segments: columns that views may name. views: the model (`View()`) and all that had rows enough.
-    gaps: (168,) longest time without a row that touches the hour of the week, ms. provisional: why it may not page by
+    gaps: (168,) longest time without a row that touches the hour of the week, ms. silences: (168,) silence that chance
+    brings once in 20 budgets, ms, or (0,) where the gaps say enough. provisional: why it may not page by
     itself, "" when it may. excluded: [from, to) that a person left out. shadow: what its own replay attained.
     batches: how it was cut, when a pane is a batch; start and end are then on the batches' own clock.
     labels: losses and calibration of the reference's outcomes, when it had any.
@@ -109,6 +110,7 @@ class Reference:
     n: int = 0
     segments: tuple[str, ...] = ()
     gaps: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
+    silences: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     findings: tuple[Finding, ...] = ()
     provisional: str = ""
     excluded: tuple[tuple[int, int], ...] = ()
@@ -193,6 +195,8 @@ def _content(reference: Reference) -> dict[str, Any]:
         parts["batches"] = msgspec.to_builtins(reference.batches)
     if reference.labels is not None:
         parts["labels"] = outcome_content(reference.labels, pack)
+    if reference.silences.size:
+        parts["silences"] = pack(reference.silences)
     if reference.served:
         parts["served"] = list(reference.served)
     if reference.derived is not None:
@@ -263,6 +267,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     labels: OutcomeDocument | None = None
     served: tuple[str, ...] = ()
     derived: _DerivedDocument | None = None
+    silences: dict[str, Any] | None = None
 
 
 def _reference(content: dict[str, Any], reference_id: str) -> Reference:
@@ -305,6 +310,9 @@ def _reference(content: dict[str, Any], reference_id: str) -> Reference:
         provisional=document.provisional,
         findings=document.findings,
         gaps=unpack_ints(document.gaps, (HOURS,), "gaps"),
+        silences=np.zeros(0, dtype=np.int64)
+        if document.silences is None
+        else unpack_ints(document.silences, (HOURS,), "silences"),
         specs=document.specs,
         views=views,
         outcomes=outcomes,

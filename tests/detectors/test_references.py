@@ -85,8 +85,8 @@ def test_a_changed_value_is_refused_by_its_hash(reference: Reference) -> None:
 
 
 def test_a_newer_format_is_refused(reference: Reference) -> None:
-    document = json.loads(dumps(reference)) | {"tripline_reference": 5}
-    with pytest.raises(ReferenceFileError, match="format 5; this Tripline reads up to 4"):
+    document = json.loads(dumps(reference)) | {"tripline_reference": 6}
+    with pytest.raises(ReferenceFileError, match="format 6; this Tripline reads up to 5"):
         loads(json.dumps(document).encode())
 
 
