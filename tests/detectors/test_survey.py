@@ -112,7 +112,7 @@ def test_numbers_that_go_on_are_tested_for_their_absence_alone() -> None:
     whole, parts = survey_of(**columns), Survey()
     for piece in np.array_split(np.arange(3000), 13):
         parts.add(Rows(ts=piece, columns={name: column[piece] for name, column in columns.items()}))
-    assert {name: kinds(whole, name) for name in columns} == dict.fromkeys(columns, ["id_like"])
+    assert {name: kinds(whole, name) for name in columns} == {name: ["id_like"] for name in columns}
     assert [whole.spec(name)[0].width for name in columns] == [2, 2, 36]
     assert [parts.spec(name) for name in columns] == [whole.spec(name) for name in columns]
 
