@@ -92,6 +92,24 @@ def test_the_profile_stands_in_the_time_zone_of_the_reference() -> None:
     assert (int(utc.argmax()), int(tokyo.argmax())) == (12, 21)
 
 
+def test_an_outage_at_night_is_left_out_whole() -> None:
+    """Where a pane has too few rows to say so by itself, those beside it do."""
+    ts = START + np.arange(14 * DAY // 10_000) * 10_000
+    rng = np.random.default_rng(9)
+    ts = ts[rng.random(ts.size) < np.where(ts // HOUR % 24 < 6, 0.18, 1.0)]
+    x = rng.normal(size=ts.size)
+    begin, end = START + 5 * DAY + HOUR, START + 5 * DAY + 5 * HOUR
+    gone = (ts >= begin) & (ts < end)
+    x[gone] = np.nan
+    reference = build(Rows(ts=ts, columns={"x": x}))
+    feature = reference.views[View()].features["x"]
+    [(first, last)] = feature.excluded
+    assert abs(first - begin) < HOUR / 4
+    assert abs(last - end) < HOUR / 4
+    missing = feature.counts[reference.specs[0].columns.index("missing")]
+    assert missing <= 0.05 * gone.sum()
+
+
 def test_an_outage_is_left_out_and_a_habit_stays() -> None:
     def outage(ts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         at = ts - START
