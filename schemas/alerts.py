@@ -45,6 +45,7 @@ class Reason(StrEnum):
     MARKED_TRUE = "marked_true"
     LAYOUT_IN_FORCE = "layout_in_force"
     LAYOUT_LATE = "layout_late"
+    OVER_LIMIT = "over_limit"
     LEARNED = "learned"
     NOT_LEARNED = "not_learned"
     BECAME_REFERENCE = "became_reference"

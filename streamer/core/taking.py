@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A source that has said nothing for this long, by append time, is announced.
 STALLED_MS = 60_000
+#: Rows that are refused after so many records of `profiles` without any are told of anew.
+REFUSED_AGAIN = 1_000
 
 
 class Taker:
@@ -195,6 +197,8 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
         named = [extra for row in take for extra in extras.get(row, ())]
         if model.closed is None or start >= model.closed:
             if start not in model.panes and (not cells or len(model.panes) >= form.layout.limits.open_panes):
+                if cells:
+                    _tell_refused(turn, model, form, start=start, offset=offset)
                 model.refused = offset
                 counters.drops[DropReason.OVER_LIMIT.value] += events
                 continue
@@ -218,6 +222,22 @@ def merge(model: Model, delta: Delta, offset: int, turn: Turn) -> None:
         counters.applied += events
         counters.folded += folded.events
         counters.folded_marginals += folded.marginals
+
+
+def _tell_refused(turn: Turn, model: Model, form: Form, *, start: int, offset: int) -> None:
+    """Audit that rows are refused: sources are further apart than `limits.open_panes` allows; once while it goes on."""
+    if model.refused >= 0 and offset - model.refused <= REFUSED_AGAIN:
+        return
+    turn.outbox.audit(
+        f"model {model.name}",
+        "events dropped, too many panes are open",
+        Reason.OVER_LIMIT,
+        at=start,
+        model=model.name,
+        open_panes=len(model.panes),
+        limit=form.layout.limits.open_panes,
+        oldest=min(model.panes),
+    )
 
 
 def open_pane(model: Model, form: Form, *, start: int, offset: int) -> Pane:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from stage2 import BEGIN, PANE, Events, Log, Reader, Source, control, events, layout
 
+from schemas.alerts import Reason
 from schemas.layouts import Layout, Limits
 from streamer.core.control import Control
 from streamer.core.positions import MonitoringPosition, unpack
@@ -56,6 +57,8 @@ def test_a_pane_that_is_one_too_many_is_refused_and_opens_when_there_is_room() -
     }
     assert counters.drops == {"late": 0, "layout": 0, "over_limit": 12 + 13 + 5}
     assert (counters.consumed, counters.applied) == (10 + 11 + 12 + 13 + 5 + 7, 10 + 11 + 7)
+    (told,) = [audit for audit in reader.said("audit") if audit.reason is Reason.OVER_LIMIT]
+    assert (told.at, told.details) == (BEGIN + 2 * PANE, {"open_panes": 2, "limit": 2, "oldest": BEGIN})
 
 
 def test_all_is_told_and_nothing_counted_twice_while_panes_are_refused() -> None:
@@ -95,5 +98,3 @@ def test_within_the_limit_nothing_is_refused_and_the_position_says_nothing_of_it
     assert reader.state.counters.drops["over_limit"] == 0
     positions = [unpack(value or b"", MonitoringPosition, key=b"position") for value in written]
     assert [position.opened for position in positions] == [{}] * len(written)
-
-
