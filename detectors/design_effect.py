@@ -25,6 +25,8 @@ _OVERLAP = 1.5
 #: `_UPPER` standard errors more: few blocks.
 _NOISE, _UPPER = 2.0, 0.5
 _TINY = 1e-12
+#: Standard errors that a third moment must stand out by.
+_SURE = 3.0
 #: From this scale on a wandering mean shows in too few blocks for a design effect to tell how far it goes, …
 _SLOW_MS = 43_200_000
 #: … and what it adds is what exceeds the scale this many times finer.
@@ -129,6 +131,28 @@ def third_moment_at(scales_ms: Ints, m3: Floats, pane_ms: int) -> Floats:
     first = min(int(np.searchsorted(scales_ms, pane_ms)), scales_ms.size - 1)
     largest: Floats = np.maximum(0.0, m3[first:].max(axis=0))
     return largest
+
+
+def added_skew_at(scales: Scales, pane_ms: int, *, n: float, alone: Floats) -> Floats:
+    """Third moment per row (k,) that dependence adds to that of independent rows, by the scale that shows it best.
+
+    Of the scales of a pane and more. Three standard errors are taken off, so that few blocks show none. scales:
+    lengths in ms; n: rows; alone: (k,) third moment of a row.
+
+    >>> made = Scales(np.array([10_000]), np.array([[4.0]]), np.array([[60.0]]), np.array([10.0]))
+    >>> added_skew_at(made, 10_000, n=10_000.0, alone=np.array([5.0])).round(1)
+    array([47.4])
+    """
+    if scales.lengths.size == 0:
+        return np.zeros(alone.size)
+    first = min(int(np.searchsorted(scales.lengths, pane_ms)), scales.lengths.size - 1)
+    # Of B sums with variance s: √(15 s³/B); overlapping blocks tell as much as half again as many.
+    noise = np.sqrt(15.0 / _OVERLAP / n) * scales.v[first:] ** 1.5 * scales.n_bar[first:, None]
+    added = scales.m3[first:] - alone
+    sure = np.sign(added) * np.maximum(0.0, np.abs(added) - _SURE * noise)
+    at = (np.abs(added) / np.maximum(noise, _TINY)).argmax(axis=0)
+    surest: Floats = sure[at, np.arange(alone.size)]
+    return surest
 
 
 def n_bar_at(scales_ms: Ints, n_bar: Floats, pane_ms: int) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from detectors.bins import FeatureSpec
 from detectors.charts.bets import FOUR, WANDERS, Bets, Learned
 from detectors.charts.tempered import temper
-from detectors.design_effect import deff_at, n_bar_at, tempering, wander_at
+from detectors.design_effect import Scales, added_skew_at, deff_at, n_bar_at, tempering, wander_at
 from detectors.directions import FLOOR
 from detectors.references import FeatureReference, Reference
 from detectors.rules import LEAST_EVENTS, REFERENCE_SHARE, ShareRules, clusters_needed
@@ -26,6 +26,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 DAY_MS = 86_400_000
+#: A row that weighs so many sd is so rare that a cluster of such rows is a jump of the sum.
+HEAVY = 5.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -145,7 +147,9 @@ def visible_today(
     at = np.where(live, upward, 0)
     typical = (n_day / np.maximum(panes, 1.0))[:, None]
     share = np.maximum(typical / bets.n_bar[at], 1.0)
-    kappa = np.maximum((1.0 + bets.excess[at] * share) / bets.divisor[at], 1.0)
+    deff = 1.0 + bets.excess[at] * share
+    divisor = bets.divisor[at]
+    kappa = np.maximum((deff + np.sqrt(deff**2 + 4.0 * divisor * bets.third[at])) / (2.0 * divisor), 1.0)
     return visible_change(
         fraction=bets.fraction[at],
         weight=np.where(live, bets.weight[at], 0.0),
@@ -203,8 +207,21 @@ def _learned(feature: FeatureReference, layout: Layout, *, first: int) -> tuple[
         temper=temper,
         n_bar=np.full(len(along.names), n_bar_at(feature.scales_ms, feature.n_bar, layout.pane_ms)),
         wander=wander,
+        skew=_skew(feature, layout.pane_ms),
     )
     return one, dict(zip(along.names, temper.tolist(), strict=True))
+
+
+def _skew(feature: FeatureReference, pane_ms: int) -> Floats:
+    """Third moment (k,) that dependence adds where one row weighs much, as one of a rare kind does; elsewhere 0."""
+    along, counts = feature.directions, feature.counts.astype(np.float64)
+    if not feature.scales_ms.size or not feature.n:
+        return np.zeros(len(along))
+    mean = counts @ along.phi / feature.n
+    alone = counts @ (along.phi - mean) ** 3 / feature.n
+    scales = Scales(feature.scales_ms, feature.v, feature.m3, feature.n_bar)
+    found = added_skew_at(scales, pane_ms, n=float(feature.n), alone=alone)
+    return np.where(np.abs(along.phi).max(axis=0) >= HEAVY, found, 0.0)
 
 
 def _note(one: Learned, *, provisional: str, layout: Layout, borrowed: bool) -> str:

@@ -112,7 +112,7 @@ def temper(bets: Bets, n: Floats) -> Floats:
 
     `max(1, n/n̄)`: a shock common to a pane does not average out with n.
     """
-    return np.asarray(np.maximum(_clumped(n, bets.n_bar, bets.excess) / bets.divisor, 1.0))
+    return np.asarray(np.maximum(bets.kappa(_clumped(n, bets.n_bar, bets.excess)), 1.0))
 
 
 def tick(
@@ -159,8 +159,8 @@ def steps(bets: Bets, *, flat: Ints, mu: Floats, doubt: Floats | None = None) ->
         step = np.minimum(gain, bets.cap, out=offset)
     else:
         # κ before its divisor is one number per direction; the same operations as in `temper`, so the same bits.
-        kappa = np.repeat(_clumped(of_direction, bets.direction_n_bar, bets.direction_excess), bets.direction_bets)
-        kappa /= bets.divisor
+        clumped = _clumped(of_direction, bets.direction_n_bar, bets.direction_excess)
+        kappa = bets.kappa(np.repeat(clumped, bets.direction_bets))
         np.maximum(kappa, 1.0, out=kappa)
         step = np.divide(gain, kappa, out=offset)
         np.minimum(step, bets.cap, out=step)

@@ -137,6 +137,26 @@ def test_a_mean_that_wanders_from_day_to_day_is_tolerated_up_to_five_of_its_sd(s
     assert one.tolerance(0.1)[[0, -1]].tolist() == pytest.approx([0.1, 0.25])
 
 
+def test_a_third_moment_raises_kappa_on_its_side_and_leaves_all_other_bits(scope: Scope) -> None:
+    """κ(1 + ε/λ) = deff + M₃·λ/(3κ) where it points the bet's way; elsewhere the bits of bets without it."""
+    ones = scope.monitors.learned
+    at = ones[1].names.index("level grey") if "level grey" in ones[1].names else 0
+    skew = np.zeros(len(ones[1].names))
+    skew[at] = 600.0
+    plain, skewed = (
+        build_bets([ones[0], one, *ones[2:]], tolerance=0.1, strict=False, budget=8640.0, prior=scope.prior, struck=3)
+        for one in (ones[1], replace(ones[1], skew=skew))
+    )
+    n = np.full(plain.size, 50.0)
+    before, after = tempered.temper(plain, n), tempered.temper(skewed, n)
+    raised = (plain.bet_direction == plain.direction_start[1] + at) & (plain.sign > 0)
+    assert after[~raised].tobytes() == before[~raised].tobytes()
+    deff = 1.0 + plain.excess[raised] * np.maximum(50.0 / plain.n_bar[raised], 1.0)
+    solved = after[raised] * plain.divisor[raised]
+    assert solved == pytest.approx(deff + 600.0 * plain.fraction[raised] / 3.0 / after[raised])
+    assert (after[raised] > 2.0 * before[raised]).all()
+
+
 def test_an_upward_only_kind_has_no_bet_on_a_fall(scope: Scope) -> None:
     learned, bets = scope.monitors.learned[1], scope.bets
     missing = bets.direction_start[1] + learned.names.index("missing")

@@ -10,6 +10,7 @@ import pytest
 from detectors.bins import FeatureSpec
 from detectors.design_effect import (
     _followed,
+    added_skew_at,
     block_moments,
     deff_at,
     n_bar_at,
@@ -89,6 +90,23 @@ def test_growth_at_one_pace_goes_on_where_blocks_are_few_and_settled_growth_does
     settled = (2.0 - 0.5 ** np.arange(9.0))[:, None]
     assert _followed(growing, blocks)[-1, 0] > 1.3 * 32.0
     assert _followed(settled, blocks)[-1, 0] == pytest.approx(2.0, rel=0.2)
+
+
+@pytest.mark.parametrize(("rows_of_one", "least", "most"), [(1, 0.0, 0.0), (8, 1000.0, 4000.0)])
+def test_sessions_of_a_rare_kind_add_a_third_moment_and_single_rows_none(
+    rows_of_one: int, least: float, most: float
+) -> None:
+    """2 % missing, in sessions of 8 on average or row by row; 50 rows a pane, a fortnight. E k³/E k is 337, 1/√q 7."""
+    rng = np.random.default_rng(4)
+    n = 4032 * 50
+    session = np.cumsum(rng.random(n) < 1 / rows_of_one)
+    missing = (rng.random(session[-1] + 1) < 0.02)[session]
+    phi = np.where(missing, 0.98, -0.02) / np.sqrt(0.02 * 0.98)
+    residuals = (phi - phi.mean()).reshape(-1, 5).sum(axis=1)[:, None]
+    found = block_moments(residuals, np.full(residuals.shape[0], 5.0))
+    alone = np.array([((phi - phi.mean()) ** 3).mean()])
+    added = added_skew_at(found._replace(lengths=found.lengths * 30_000), 300_000, n=float(n), alone=alone)
+    assert least <= added[0] <= most
 
 
 def test_wandering_is_what_half_a_day_and_more_shows_beyond_the_hours() -> None:
