@@ -1,9 +1,10 @@
 """What an alarm says: which direction moved, by how much, since when (DETECTION 2, Report at the alarm).
 
 The winning bet is the one with the largest w·R. *Onset*: where its CUSUM twin began; the onset set holds every start
-whose sum is within 4.6 of the largest (it covers the truth in 95–100 %). *Size*: `Σ(S − nμ)/Σn` of the twin of the
-boldest bet that has as much evidence, with `± √(2·deff/N·log(2(k+2)/.1))`, k panes since it began, an interval that is
-valid at a data-dependent time.
+whose sum is within 4.6 of the largest. It covers the truth of a step in 95–100 %; a ramp is dated from where it shows,
+and one of .02 sd a pane had begun earlier in two of three. *Size*: `Σ(S − nμ)/Σn` of the twin of the boldest bet that
+has as much evidence, with `± √(2·deff/N·log(2(k+2)/.1))`, k panes since it began, an interval that is valid at a
+data-dependent time.
 *Direction*: the winner's, or location where a shift explains it: 379 of 380 mean shifts of .25 to 2.5 sd on five kinds
 of stream are named so; by the largest of the four moves (DETECTION's first rule) two of three.
 """

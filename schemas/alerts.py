@@ -65,8 +65,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: `location up`, `scale down`, `missing up`, `level FR up`, … size: in `unit` (`sd`, `share`, `ms`), with
     its interval; raw_size: the same in the feature's own unit where that is known. before: what it was in the
     reference: the share; of a location the median in the feature's own unit, and `after` about what it is now; the
-    longest normal silence (ms); the rows that are expected. onset: start (ms) of the first
-    pane of the change, between onset_low and onset_high. value: evidence w·R; limit: A.
+    longest normal silence (ms); the rows that are expected. onset: start (ms) of the first pane of the change, between
+    onset_low and onset_high where it is a step; a ramp began earlier than it shows. value: evidence w·R; limit: A.
     shape: how the change has gone on since: `step` (it stands), `ramp` (it has grown), `block` (it has passed), "": too
     early to say; size_now: over the last panes when that was said, in `unit`.
     """
