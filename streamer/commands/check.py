@@ -100,7 +100,7 @@ def _ask_broker(found: Findings, loaded: Loaded, estimate: PendingEstimate | Non
     from streamer.commands.connecting import settings_from
     from streamer.kafka.key_samples import copartition_findings
     from streamer.kafka.settings import KafkaSettings
-    from streamer.kafka.topics import Finding, check_topics, partition_counts, topic_specs
+    from streamer.kafka.topics import Finding, check_topics, partition_counts, sources_of, topic_specs
 
     apart: list[str] = []
     sources = 0
@@ -114,8 +114,7 @@ def _ask_broker(found: Findings, loaded: Loaded, estimate: PendingEstimate | Non
                 apart.extend(await asyncio.wait_for(copartition_findings(settings, there), SAMPLE_SECONDS))
             except TimeoutError:
                 found.notes.append("where outcomes lie was not looked at: the broker is slow")
-        inputs = [there[name] for name in settings.inputs.values() if name in there]
-        specs = topic_specs(settings, sources=max(inputs, default=1), profiles=settings.profiles_partitions)
+        specs = topic_specs(settings, sources=sources_of(settings, there) or 1, profiles=settings.profiles_partitions)
         return await check_topics(settings, specs)
 
     settings = settings_from(loaded)

@@ -92,7 +92,8 @@ async def _broker(loaded: Loaded, settings: KafkaSettings) -> list[Finding]:
     found += examining.in_force(control)
     if not control.models:
         return found
-    found += await _in_time(_differences(loaded, settings, control))
+    if not any(finding.check == "topics" and finding.level == "wrong" and not finding.where for finding in found):
+        found += await _in_time(_differences(loaded, settings, control))
     found += await _in_time(_copartition(settings, control, there))
     stages: list[Stage] = [Profiling(inputs=tuple(settings.inputs)), Monitoring()]
     groups = [stage.name for stage in stages] + (["notify"] if loaded.config.alertmanager else [])

@@ -10,7 +10,10 @@ from pathlib import Path
 from schemas.errors import ConfigurationError
 from streamer.commands.connecting import settings_of
 from streamer.kafka.settings import KafkaSettings
-from streamer.kafka.topics import TopicSpec, check_topics, create_topics, partition_counts, topic_specs
+from streamer.kafka.topics import TopicSpec, check_topics, create_topics, partition_counts, sources_of, topic_specs
+
+#: Partitions of inputs that are made, unless said.
+DEFAULT = 4
 
 
 def topics_create(
@@ -39,7 +42,9 @@ def topics_check(config: Path, *, as_json: bool = False) -> int:
     settings = settings_of(config)
 
     async def check() -> list[dict[str, object]]:
-        return [asdict(finding) for finding in await check_topics(settings, await _specs(settings, sources=None))]
+        sources = sources_of(settings, await partition_counts(settings)) or DEFAULT
+        specs = topic_specs(settings, sources=sources, profiles=settings.profiles_partitions)
+        return [asdict(finding) for finding in await check_topics(settings, specs)]
 
     findings = asyncio.run(check())
     if as_json:
@@ -56,5 +61,5 @@ async def _specs(settings: KafkaSettings, *, sources: int | None) -> list[TopicS
     if len(found) > 1 or (found and sources is not None and found != {sources}):
         listed = ", ".join(f"{name} has {there[name]}" for name in settings.inputs.values() if name in there)
         raise ConfigurationError(f"inputs must have the same number of partitions: {listed}")
-    count = next(iter(found), sources if sources is not None else 4)
+    count = next(iter(found), sources if sources is not None else DEFAULT)
     return topic_specs(settings, sources=count, profiles=settings.profiles_partitions)

@@ -6,6 +6,7 @@ Judged elsewhere (streamer/examining.py). Positions come from the changelogs, wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas.errors import TriplineError
 from streamer.core.control import Control
@@ -49,8 +51,11 @@ async def members(settings: KafkaSettings, stages: Iterable[str]) -> dict[str, i
     found: dict[str, int] = {}
     async with Admin(settings) as admin:
         for stage in stages:
-            (answer,) = await admin.describe_consumer_groups([settings.group(stage)])
-            found[stage] = sum(len(group[5]) for group in answer.groups)
+            found[stage] = 0
+            # A broker on which there has never been a group has nobody who looks after one.
+            with contextlib.suppress(GroupCoordinatorNotAvailableError):
+                (answer,) = await admin.describe_consumer_groups([settings.group(stage)])
+                found[stage] = sum(len(group[5]) for group in answer.groups)
     return found
 
 

@@ -149,6 +149,19 @@ async def _until_seen(admin: AIOKafkaAdminClient, names: set[str]) -> None:
                 await asyncio.sleep(0.02)
 
 
+def sources_of(settings: KafkaSettings, there: Mapping[str, int]) -> int | None:
+    """Partitions that the inputs should have: as many as when our topics were made, else as they have; None for none.
+
+    there: partitions by topic.
+
+    >>> settings = KafkaSettings(bootstrap_servers="", inputs={"predictions": "p"})
+    >>> sources_of(settings, {"p": 3}), sources_of(settings, {"p": 3, settings.changelog("profiling"): 2})
+    (3, 2)
+    """
+    made = there.get(settings.changelog("profiling"))
+    return made or max((there[name] for name in settings.inputs.values() if name in there), default=None)
+
+
 async def check_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[Finding]:
     """What differs from `specs` on the broker, wrong things first."""
     async with Admin(settings) as admin:

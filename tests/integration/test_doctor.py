@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from brokers import Alertmanager, Kafka, eventually, free_port
+from confluent_kafka.admin import AdminClient, NewPartitions
 from deployments import Deployment, event
 from test_worker_ends import make_anew
 
@@ -151,3 +152,26 @@ def test_a_broker_that_is_away_is_code_70(prefix: str, tmp_path: Path, kafka: Ka
     first, *_, last = done.stdout.splitlines()
     assert first.startswith("wrong    broker: 127.0.0.1:")
     assert last == "1 wrong, 1 warning"
+
+
+def test_an_input_that_grew_is_the_one_that_is_named(own_kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    """And not the topics that stand as they were made: nobody is to widen these, too.
+
+    On a broker of its own, that has never seen a group: that is no fault of the broker.
+    """
+    with Deployment(own_kafka, prefix, tmp_path) as deployment:
+        deployment.create()
+        assert deployment.tripline("apply").returncode == 0
+    grown = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
+    grown.create_partitions([NewPartitions(deployment.input, 3)])[deployment.input].result(20)
+    eventually(lambda: asyncio.run(partition_counts(deployment.settings))[deployment.input] == 3)
+    says = f"{deployment.input} has 3 partitions, not 2; a count cannot change under a worker"
+    done = deployment.tripline("topics", "check")
+    assert (done.returncode, done.stdout) == (1, f"wrong: {says}\n")
+    assert f"topic {says.replace(' has', ': has', 1)}" in deployment.tripline("check").stdout
+    code, found = findings(deployment)
+    assert (code, "file" in found) == (1, False), found
+    assert [(one["where"], one["what"][:20]) for one in found["topics"]] == [
+        ("", "the inputs have 3 pa"),
+        (deployment.input, "has 3 partitions, no"),
+    ]
