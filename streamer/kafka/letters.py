@@ -131,6 +131,10 @@ class Replay:
             open_reader(settings, "letters-shown") as stable,
         ):
             begins = await raw.end_offsets(sorted(places))
+            # A right to read that is missing is to be met before anything is written.
+            last = {at: (max(0, end - 1), end) for at, end in begins.items()}
+            async for _ in read_between(raw, last, stall_s=settings.broker_timeout_s):
+                pass
             await self._ledger.write(outputs)
             await show_all(self._ledger, raw, stable, begins, patience_s=_PATIENCE_S)
 
