@@ -279,6 +279,20 @@ class Delivery(Service):  # type: ignore[misc]
             except (TriplineError, ValueError) as error:  # the broker is away, or the topic: others notice
                 log.debug("%s: %s", self.stage.name, error)
 
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _see_what_grows(self) -> None:
+        """End the worker when an input has more partitions than it counts.
+
+        The group's leader would see it, and give them out. But a leader that was killed and is back in its slot is not
+        told that it leads: then nobody looks, until somebody else comes or goes.
+        """
+        while not self.should_stop and not self._settings.embedded:
+            await self.sleep(_SHOWN_S)
+            counts = self._counts()
+            if self.settled and not self._stopping and max(counts.values()) > self._partitions:
+                error = misfit(self._settings, self.stage.name, counts, partitions=self._partitions)
+                self._restore = asyncio.create_task(self._leave(error), name=f"leave {self.stage.name}")
+
     async def _fetch(self) -> bool:
         """Get what there is for the tasks that want it; True when it was little."""
         intakes = {

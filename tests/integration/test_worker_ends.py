@@ -216,6 +216,21 @@ def test_inputs_that_grow_while_it_runs_end_it_with_instructions_and_so_does_the
     assert "partitions" in log
 
 
+def test_who_came_back_into_its_slot_sees_inputs_grow_too(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
+    """A leader that was killed is not told that it leads the group again: it looks for itself."""
+    settings = settings_for(kafka.bootstrap, prefix, metadata_ms=1_000)
+    make_topics(settings)
+    fleet = Fleet(settings, tmp_path, slots=1)
+    eventually(lambda: fleet.ready(0), within=30, what="ready")
+    fleet.workers[0].kill()
+    eventually(lambda: fleet.ended, within=5, what="killed")
+    eventually(lambda: fleet.ready(0), within=30, what="ready again")
+    asyncio.run(grow(settings, settings.topic("predictions"), to=5))
+    eventually(lambda: len(fleet.ended) > 1, within=60, what="ended")
+    fleet.stop()
+    assert fleet.ended[:2] == [(0, -9), (0, 2)]
+
+
 def test_its_page_is_ready_when_restored_and_clean(kafka: Kafka, prefix: str, tmp_path: Path, promtool: str) -> None:
     """Every reason of a drop is there at zero before anything was dropped."""
     settings = settings_for(kafka.bootstrap, prefix)
