@@ -36,6 +36,7 @@ from streamer.kafka.restore import Gap, restore_tasks
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Sensor, Stage
 from streamer.kafka.tasks import Status, Task, Work
+from streamer.kafka.topics import partition_counts
 from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
@@ -163,10 +164,8 @@ class Delivery(Service):  # type: ignore[misc]
         wanted = len(self.stage.inputs) * len(partitions)
         if self._restore is not None:
             self._restore.cancel()
-        counts = self._counts()
-        if len(given) != wanted or not partitions <= set(range(self._partitions)) or not all(counts.values()):
-            error = misfit(self._settings, self.stage.name, counts, partitions=self._partitions)
-            self._restore = asyncio.create_task(self._leave(error), name=f"leave {self.stage.name}")
+        if len(given) != wanted or not partitions <= set(range(self._partitions)):
+            self._restore = asyncio.create_task(self._doubt(), name=f"doubt {self.stage.name}")
             return
         for partition, task in list(self.tasks.items()):
             if partition not in partitions or task.status is not Status.READY:
@@ -188,7 +187,8 @@ class Delivery(Service):  # type: ignore[misc]
         fresh = {partition: task for partition, task in self.tasks.items() if task.status is Status.RESTORING}
         self.settled = True
         log.info("%s: tasks %s, %d to restore", self.stage.name, sorted(self.tasks), len(fresh))
-        self._restore = asyncio.create_task(self._restore_all(fresh), name=f"restore {self.stage.name}")
+        whole = self._restore_all(fresh) if given or self._settings.embedded else self._doubt(when_gone=True)
+        self._restore = asyncio.create_task(whole, name=f"restore {self.stage.name}")
         self._wake.set()
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -403,19 +403,30 @@ class Delivery(Service):  # type: ignore[misc]
         return Gap(at=at, position=position, begin=begins[at], end=ends[at]).error()
 
     def _counts(self) -> dict[str, int]:
-        """Partitions by input, as the broker tells."""
+        """Partitions by input, as the consumer knows them: it may know nothing yet."""
         of = self._consumer.partitions_for_topic
         return {name: len(of(self._settings.topic(name)) or ()) for name in self.stage.inputs}
+
+    async def _doubt(self, *, when_gone: bool = False) -> None:
+        """End the worker for what the group gave it. when_gone: only if an input is not there any more."""
+        try:
+            there = await partition_counts(self._settings)
+        except (KafkaError, TriplineError, TimeoutError, OSError) as error:
+            self._failed(_explained(self._settings, self.stage, error))
+            return
+        counts = {name: there.get(self._settings.topic(name), 0) for name in self.stage.inputs}
+        if not when_gone or not all(counts.values()):
+            await self._leave(misfit(self._settings, self.stage.name, counts, partitions=self._partitions))
 
     async def _leave(self, error: Exception) -> None:
         """End the worker, when the group has forgotten what it gave us: a static member would get the same again."""
         self._stopping = True
         if self._settings.slot is not None:
-            session_s = self._settings.session_timeout_ms / 1_000
-            log.error("%s; ends in %g s, when its session in the group is over", error, session_s + 1)
+            wait_s = self._settings.session_timeout_ms / 1_000 + 1
+            log.error("%s; ends in %g s, when its session in the group is over", error, wait_s)
             with contextlib.suppress(asyncio.TimeoutError, KafkaError):
                 await asyncio.wait_for(self._consumer.stop(), 1.5)
-            await asyncio.sleep(session_s + 1)
+            await asyncio.sleep(wait_s)
         self._failed(error)
 
 
