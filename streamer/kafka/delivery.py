@@ -36,7 +36,7 @@ from streamer.kafka.restore import Gap, restore_tasks
 from streamer.kafka.settings import KafkaSettings
 from streamer.kafka.stages import Sensor, Stage
 from streamer.kafka.tasks import Status, Task, Work
-from streamer.kafka.topics import partition_counts
+from streamer.kafka.topics import await_broker
 from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
@@ -410,7 +410,7 @@ class Delivery(Service):  # type: ignore[misc]
     async def _doubt(self, *, when_gone: bool = False) -> None:
         """End the worker for what the group gave it. when_gone: only if an input is not there any more."""
         try:
-            there = await partition_counts(self._settings)
+            there = await await_broker(self._settings)
         except (KafkaError, TriplineError, TimeoutError, OSError) as error:
             self._failed(_explained(self._settings, self.stage, error))
             return
