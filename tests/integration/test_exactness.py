@@ -129,7 +129,7 @@ def test_whichever_commit_markers_a_crash_loses_nothing_is_lost_or_twice(
     settings = settings_for(own_kafka.bootstrap, prefix)
     make_topics(settings)
     rng = random.Random(11)
-    feeder = Feeder(settings, rate=2_000)
+    feeder = Feeder(settings, rate=400)
     mended = 0
     try:
         for _ in range(6):
