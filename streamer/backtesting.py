@@ -21,7 +21,7 @@ from detectors.batches import BatchClock
 from detectors.outcomes import outcome_spec
 from detectors.references import Reference
 from detectors.rows import Rows
-from schemas.alerts import AlertState, Evidence, Incident
+from schemas.alerts import AlertState, Evidence, Incident, Reason
 from schemas.events import EARLIEST_MS
 from schemas.layouts import Layout
 from schemas.triggers import RetrainTrigger
@@ -86,6 +86,7 @@ class Backtest:
     left_out: rows and lines that were never the model's, by what they were; see `Tally`. performance: the last report
     on every outcome pane, with the verdicts of its maturity. strange_outcomes: those that are none of the classes, or
     no numbers, and count as none. late_outcomes: those that came after the horizon, which count as none, too.
+    lessons: time (ms), and in words, what the stream's own first week taught, or why it taught nothing.
     """
 
     model: str
@@ -101,6 +102,7 @@ class Backtest:
     performance: list[OutcomeReport] = field(default_factory=list)
     strange_outcomes: dict[str, int] = field(default_factory=dict)
     late_outcomes: int = 0
+    lessons: list[tuple[int, str]] = field(default_factory=list)
 
     def end(self, window_end: int) -> int:
         """Time at which a window ended: of a batch, that of its last row."""
@@ -117,6 +119,7 @@ class Backtest:
             "dropped": self.dropped,
             **({"left_out": self.left_out} if self.left_out else {}),
             **({"strange_outcomes": self.strange_outcomes} if self.strange_outcomes else {}),
+            **({"learned": [[rfc3339(at), words] for at, words in self.lessons]} if self.lessons else {}),
             **({"late_outcomes": self.late_outcomes} if self.late_outcomes else {}),
             **({"performance": [_performance(one) for one in self.performance]} if self.performance else {}),
         }
@@ -233,6 +236,11 @@ def run(parts: Iterable[Part], *, layout: Layout, reference: Reference) -> Backt
         performance=replay.performance(layout.model),
         strange_outcomes=replay.strange_outcomes,
         late_outcomes=replay.late_outcomes,
+        lessons=[
+            (one.at, f"{one.decision}: {one.details.get('words')}")
+            for one in replay.said.audits
+            if one.reason in {Reason.LEARNED, Reason.NOT_LEARNED}
+        ],
     )
 
 

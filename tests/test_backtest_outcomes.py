@@ -304,3 +304,31 @@ def test_scores_that_are_no_probabilities_rank(tripline: Run) -> None:
     assert "so it is no probability: it ranks (AUC)" in built
     assert {one["name"] for one in panes[0]["metrics"]} == {"roc_auc", "average_precision"}
     assert panes[0]["calibration"] is None
+
+
+def test_levels_may_be_called_anything(tripline: Run) -> None:
+    """`[/]` closes a style where a console reads styles: the backtest ended with an exception."""
+
+    def word(share: float) -> Any:
+        return lambda rng, n, made: np.where(rng.random(n) < share, "[/]", "[red]b")
+
+    columns = {"score": chance, "outcome": lambda rng, n, made: (rng.random(n) < made["score"]).astype(int)}
+    _, told, _ = build_and_backtest(tripline, {**columns, "word": word(0.3)}, {**columns, "word": word(0.8)})
+    assert any(moved in told for moved in ("the share of [/] in word rose", "the share of [red]b in word fell"))
+
+
+def test_that_nothing_may_page_is_said(tripline: Run) -> None:
+    """Of a reference of two days, `no incident` says more than is known; of rows without times, what is learned."""
+    value = {"x": lambda rng, n, made: rng.normal(0, 1, n).round(3)}
+    odd(Path(), "short.csv", value, start=START - 2 * DAY, days=2)
+    odd(Path(), "live.csv", {"x": lambda rng, n, made: rng.normal(2, 1, n).round(3)}, start=START, days=8)
+    Path("tripline.yaml").write_text("models: {m: {reference: m.json, pane: 30m}}\n")
+    tripline("reference", "build", "short.csv", "--model", "m", "-o", "m.json", "--map", "ts=timestamp")
+    _, told, said = tripline("backtest", "live.csv", "--model", "m", "--map", "ts=timestamp")
+    assert "no incident" in told
+    assert "note: the reference is provisional, and only hard rules page: 2.0 days" in said
+    values = [line.partition(",")[2] for line in Path("short.csv").read_text().splitlines()]
+    Path("bag.csv").write_text("\n".join(values))
+    tripline("reference", "build", "bag.csv", "--model", "m", "-o", "m.json")
+    _, told, _ = tripline("backtest", "live.csv", "--model", "m", "--map", "ts=timestamp")
+    assert "learned   learned from the stream's own first week: " in told

@@ -58,6 +58,8 @@ def backtest(
     found = replace(found, left_out=table.tally.left_out)
     for note in [*table.file.notes, *table.tally.notes()]:
         print(f"note: {note}", file=sys.stderr)
+    if learned.provisional and not layout.page_provisional:
+        print(f"note: the reference is provisional, and only hard rules page: {learned.provisional}", file=sys.stderr)
     text = jsonlib.dumps(found.plain(), indent=2, ensure_ascii=False)
     if json is not None and str(json) == "-":
         print(text)
@@ -106,16 +108,22 @@ def reading_from(model: Model) -> Reading:
 def tell(found: Backtest, *, pane: int) -> None:
     """Print the timeline."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{found.model}[/]: {found.rows:,} rows, {_panes(found, pane)}, reference {found.reference}")
+    console.print(
+        f"[bold]{escape(found.model)}[/]: {found.rows:,} rows, {_panes(found, pane)}, reference {found.reference}"
+    )
     events: list[tuple[int, str]] = []
     for incident in found.incidents:
         events.append((incident.opened_at, "\n".join(_opened(incident))))
         if incident.state == AlertState.RESOLVED and incident.resolved_at is not None:
             events.append((incident.resolved_at, f"[green]resolved[/]  incident {incident.id}"))
+    events += [(at, f"[cyan]learned[/]   {escape(words)}") for at, words in found.lessons]
     for trigger in found.triggers:
-        events.append((trigger.window_end, f"[yellow]trigger[/]   {trigger.policy}, {trigger.state}, {trigger.id}"))
+        events.append(
+            (trigger.window_end, f"[yellow]trigger[/]   {escape(trigger.policy)}, {trigger.state}, {trigger.id}")
+        )
     for at, text in sorted(events, key=lambda event: event[0]):
         console.print(f"{spans.rfc3339(found.end(at))}  row {found.crossings.row(at):>8,}  {text}")
     if not found.incidents:
@@ -130,7 +138,7 @@ def tell(found: Backtest, *, pane: int) -> None:
         strange = list(found.strange_outcomes.items())
         named = ", ".join(f"{word!r} ({n:,})" for word, n in strange[:3]) + (", …" if len(strange) > 3 else "")
         total = sum(found.strange_outcomes.values())
-        console.print(f"{total:,} outcomes are nothing that the reference knows and count as none: {named}")
+        console.print(f"{total:,} outcomes are nothing that the reference knows and count as none: {escape(named)}")
     if found.late_outcomes:
         console.print(f"{found.late_outcomes:,} outcomes came after the horizon and count as none")
 
@@ -158,10 +166,13 @@ def _note(table: Table, known: list[str]) -> None:
 
 
 def _opened(incident: Incident) -> list[str]:
-    version = f", version {incident.version}" if incident.version else ""
+    from rich.markup import escape
+
+    version = f", version {escape(incident.version)}" if incident.version else ""
     count = len(incident.evidence)
     lines = [f"[red]firing[/]    incident {incident.id}{version}: {count} of its features, the strongest first"]
-    lines += [f"{'':34}{moved(evidence)}" for evidence in incident.evidence[:SHOWN]]
+    # Levels and features may be called anything, "[/]" too.
+    lines += [f"{'':34}{escape(moved(evidence))}" for evidence in incident.evidence[:SHOWN]]
     if count > SHOWN:
         lines.append(f"{'':34}and {count - SHOWN} more")
     return lines
