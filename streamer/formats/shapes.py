@@ -6,7 +6,8 @@ feature. The union over the models is tagged by the field `model` (`feature_set`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -94,7 +95,7 @@ class Shapes:
         sketches: Mapping[str, Sketch],
         *,
         kind: Kind,
-        strangers: Mapping[str, Iterable[str]] | None = None,
+        strangers: Mapping[str, AbstractSet[str]] | None = None,
         outcomes: bool = False,
     ) -> Shapes:
         """Shapes of `sketches` by model; `strangers`: unknown features seen before, by model. outcomes: predictions may
@@ -111,7 +112,8 @@ class Shapes:
                 model,
                 sketch,
                 kind=kind,
-                strangers=tuple(sorted(seen.get(model, ())))[: sketch.strangers],
+                # What was unknown when it was seen may be known by now: a layout has come that counts it.
+                strangers=tuple(sorted(seen.get(model, set()) - sketch.features.keys()))[: sketch.strangers],
                 outcomes=outcomes,
             )
             for model, sketch in sketches.items()

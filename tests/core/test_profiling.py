@@ -166,6 +166,20 @@ def test_a_layout_that_is_learned_in_time_takes_effect() -> None:
     assert state.applied == 2
 
 
+def test_a_feature_that_was_unknown_is_counted_by_the_layout_that_brings_it() -> None:
+    """Events have had `debt` all along; the second layout's reference is the first that knows it."""
+    before = control_of(CONTROL.models["credit"][0])
+    state = start(before, SOURCE)
+    features = {"age": 40.0, "debt": 0.3, "country": "FR"}
+    for at in range(3):
+        one = record(event(id=str(at), features=features), offset=at)
+        state, _ = apply(state, Batch("predictions", [one], at + 1), before)
+    later = record(event(id="later", ts=SECOND, features=features), offset=3, append=SECOND)
+    state, outputs = apply(state, Batch("predictions", [later], 4), CONTROL)
+    (table,) = summed([outputs], CONTROL).tables.values()
+    assert (state.applied, table["n", ""], table["debt", "bin 0"]) == (4, 1, 1)
+
+
 def test_a_layout_that_is_learned_too_late_stops_the_task() -> None:
     before = control_of(CONTROL.models["credit"][0])
     state = start(before, SOURCE)
