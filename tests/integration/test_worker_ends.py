@@ -182,6 +182,24 @@ def test_an_input_made_anew_between_two_fetches_ends_it_all_the_same(kafka: Kafk
     fleet.stop()
 
 
+def test_a_worker_without_a_task_works_on_and_ends_with_the_others_when_an_input_is_gone(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """Of two workers and one partition one has nothing to count; that is no sign that the topic is not there."""
+    settings = settings_for(kafka.bootstrap, prefix, metadata_ms=1_000)
+    make_topics(settings, sources=1)
+    fleet = Fleet(settings, tmp_path, slots=2, restart=False)
+    eventually(
+        lambda: (fleet.tasks(0) + fleet.tasks(1), fleet.ready(0), fleet.ready(1)) == (4, True, True), within=90,
+        what="both ready",
+    )  # fmt: skip
+    asyncio.run(delete(settings, settings.topic("predictions")))
+    eventually(lambda: len(fleet.ended) == 2, within=40, what="both end")
+    fleet.stop()
+    assert {code for _, code in fleet.ended} == {2}
+    assert all("is not there any more: put it back from a copy" in worker.tail(60) for worker in fleet.workers)
+
+
 def test_inputs_that_grew_are_refused_with_instructions(kafka: Kafka, prefix: str, tmp_path: Path) -> None:
     settings = settings_for(kafka.bootstrap, prefix)
     make_topics(settings)
@@ -273,12 +291,19 @@ def fill(settings: KafkaSettings, events: int) -> None:
     produce(settings.bootstrap_servers, topic, [(at % SOURCES, None, b"new") for at in range(2 * events + SOURCES)])
 
 
-async def make_anew(settings: KafkaSettings, topic: str, *, partitions: int = SOURCES) -> None:
-    """The same name, and another log."""
+async def delete(settings: KafkaSettings, topic: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     await admin.delete_topics([topic])
     while topic in await admin.list_topics():
         await asyncio.sleep(0.05)
+    await admin.close()
+
+
+async def make_anew(settings: KafkaSettings, topic: str, *, partitions: int = SOURCES) -> None:
+    """The same name, and another log."""
+    await delete(settings, topic)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
     await admin.create_topics([NewTopic(topic, partitions, 1)])
     await admin.close()
