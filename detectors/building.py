@@ -32,6 +32,7 @@ from detectors.rules import silence_limits
 from detectors.seasonality import DAY, local_ms
 from detectors.served import SERVED, STATUS_LEVELS, served_rows
 from detectors.survey import Levels, Survey, hashes_of
+from detectors.unlike_days import finding_of
 from schemas.layouts import Layout, View
 
 VIEWS, VIEW_ROWS_A_DAY = 64, 1000
@@ -185,9 +186,11 @@ class ReferenceBuilder:
                     found = learn_timeless(spec, blocks.sum(axis=0, dtype=np.int64))
                 else:
                     spans = () if model is None else model.excluded
-                    found, moved, once = learn(spec, blocks, counted.times, spans=spans, model=model, once=once)
+                    found, moved, once, unlike = learn(spec, blocks, counted.times, spans=spans, model=model, once=once)
                     if model is None:
                         findings += _findings(spec, found, moved, self._clocks[0] if self._batch_gap_ms else None)
+                    if unlike and not self._batch_gap_ms:
+                        findings.append(Finding("unlike_days", spec.name, finding_of(spec.name, unlike)))
                 features[counted.view][spec.name] = found
                 model = model or found
         n = counts.views[0].rows

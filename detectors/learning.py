@@ -19,6 +19,7 @@ from detectors.directions import Directions, directions, met_once, with_unmet
 from detectors.feature_references import HOURS, FeatureReference
 from detectors.packed import fixed
 from detectors.seasonality import DAY, HOUR, circle, fit_profile, fit_without_each_day, local_ms
+from detectors.unlike_days import unlike_days
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -57,13 +58,14 @@ class Calendar:
 
 
 class Learned(NamedTuple):
-    """A feature of a view, how far the means of the reference's halves lie apart (None when they agree), and the levels
-    that the whole reference met but once.
+    """A feature of a view, how far the means of the reference's halves lie apart (None when they agree), the levels
+    that the whole reference met but once, and the days that are unlike the others, in words.
     """
 
     feature: FeatureReference
     drifted: str | None
     once: npt.NDArray[np.bool_]
+    unlike: list[str]
 
 
 def calendar(*, base_ms: int, first: int, blocks: int, timezone: str) -> Calendar:
@@ -119,7 +121,10 @@ def learn(
         n_bar=fixed(scales.n_bar),
         excluded=spans,
     )
-    return Learned(feature, None if model is not None else drifted(along, sums, rows), once)
+    if model is not None:
+        return Learned(feature, None, once, [])
+    unlike = unlike_days(along, sums, rows, day=times.day, dates=times.local_days)
+    return Learned(feature, drifted(along, sums, rows), once, unlike)
 
 
 def met_at_one_time(

@@ -61,7 +61,7 @@ class Finding(msgspec.Struct, frozen=True):
     """Something a person should know before trusting the reference. feature "" is the table as a whole.
 
     kind: `constant`, `all_missing`, `id_like`, `times`, `many_levels`, `few_rows`, `not_stationary`, `outage`,
-    `excluded`, `absent`, `no_time`, `mixed_types`, `views_left_out`, `short` (why it is provisional).
+    `unlike_days`, `excluded`, `absent`, `no_time`, `mixed_types`, `views_left_out`, `short` (why it is provisional).
     """
 
     kind: str

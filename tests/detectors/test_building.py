@@ -130,6 +130,24 @@ def test_an_outage_is_left_out_and_a_habit_stays() -> None:
     assert ("outage", "y") in kinds(reference)
 
 
+def test_a_day_that_is_unlike_the_others_is_named() -> None:
+    """A holiday hides changes for good; weekends, a stream like itself, and what happens every few days do not."""
+
+    def holiday(ts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        day = (ts - START) // DAY
+        return rng.normal(size=ts.size) + 0.9 * ((day + 2) % 7 >= 5) + 0.9 * (day == 12)
+
+    def often(ts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=ts.size) + 0.9 * np.isin((ts - START) // DAY, [1, 7, 11, 15, 20, 24])
+
+    reference = build(stream(days=28, every=120_000, y=holiday, z=often))
+    found = {finding.feature: finding.words for finding in reference.findings if finding.kind == "unlike_days"}
+    assert list(found) == ["y"]
+    assert "2025-01-13 (location +0." in found["y"]
+    without = build(stream(days=28, every=120_000, y=holiday), exclude=[(START + 12 * DAY, START + 13 * DAY)])
+    assert kinds(without) == {("excluded", "")}
+
+
 def test_what_a_person_excludes_is_not_counted() -> None:
     rows = stream()
     span = (START + 2 * DAY, START + 3 * DAY)
