@@ -176,9 +176,11 @@ def recreate_an_input(storm: Storm, chance: random.Random) -> None:
         storm.end(slot, signal.SIGKILL, respawn=False)
     assert _positions(storm) == before, "another log was counted"
     storm.recreate("predictions", whole, copied=True)
+    storm.held_back -= set(storm.slots)
+    # How the last of them ended is noted only when it is started again.
+    eventually(lambda: all(map(storm.ready, storm.slots)), within=90, every=0.5, what="all know the copy again")
     storm.exits[known:] = [one for one in storm.exits[known:] if one[1] != 72]
     storm.last_words[:] = [words for words in storm.last_words if "ended with 72" not in words]
-    storm.held_back -= set(storm.slots)
     storm.go_on()
 
 
