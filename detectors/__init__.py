@@ -1,6 +1,8 @@
 """Drift detection with a false-alarm budget that holds, as a library: pure values, no clock, no I/O.
 
-    from detectors import ReferenceBuilder, build_scope, update
+    from detectors import Layout, ReferenceBuilder, Rows, build_scope, pane_counts, update
+
+`pane_counts` has the whole way as an example: rows, a reference, a scope, panes, an alarm.
 
 Names are imported when they are first used, so that `import detectors` costs nothing.
 """
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from detectors.charts.adaptive import build_adaptive
     from detectors.charts.calibration import CalibrationReference, build_calibration, learn_calibration
     from detectors.charts.losses import LossReference, build_losses, learn_losses
+    from detectors.pane_of_rows import pane_counts
     from detectors.profiles import Table
     from detectors.references import Reference, dumps, loads
     from detectors.results import Absorbed, Alarm, Cleared, ScopeResult
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from detectors.statistics.psi import psi
     from detectors.statistics.total_variation import total_variation
     from detectors.statistics.wasserstein import wasserstein
+    from schemas.layouts import Layout, View
 
 _PLACES = {
     "Absorbed": "results",
@@ -42,6 +46,7 @@ _PLACES = {
     "Cleared": "results",
     "DETECTORS": "catalogue",
     "FeatureSpec": "bins",
+    "Layout": "frames",
     "LossReference": "charts.losses",
     "RULES": "catalogue",
     "Reference": "references",
@@ -52,6 +57,7 @@ _PLACES = {
     "ScopeResult": "results",
     "ScopeState": "states",
     "Table": "profiles",
+    "View": "frames",
     "build_adaptive": "charts.adaptive",
     "build_calibration": "charts.calibration",
     "build_losses": "charts.losses",
@@ -68,6 +74,7 @@ _PLACES = {
     "load_state": "scopes",
     "loads": "references",
     "missing_rate": "statistics.missing_rate",
+    "pane_counts": "pane_of_rows",
     "psi": "statistics.psi",
     "quiet_panes": "scopes",
     "save_state": "states",
@@ -87,6 +94,7 @@ __all__ = [
     "CalibrationReference",
     "Cleared",
     "FeatureSpec",
+    "Layout",
     "LossReference",
     "Reference",
     "ReferenceBuilder",
@@ -95,6 +103,7 @@ __all__ = [
     "ScopeResult",
     "ScopeState",
     "Table",
+    "View",
     "build_adaptive",
     "build_calibration",
     "build_losses",
@@ -111,6 +120,7 @@ __all__ = [
     "load_state",
     "loads",
     "missing_rate",
+    "pane_counts",
     "psi",
     "quiet_panes",
     "save_state",
