@@ -81,7 +81,11 @@ async def _tail(
             _show(record, model=model, as_json=as_json)
         return
     who = group or f"{settings.app}-triggers"
-    stream = follow_as(settings, _TOPIC, group=who, since=since) if execute else follow(settings, _TOPIC, since=since)
+    stream = (
+        follow_as(settings, _TOPIC, group=who, since=since, to_end=once)
+        if execute
+        else follow(settings, _TOPIC, since=since)
+    )
     async with aclosing(stream) as records:
         async for record in records:
             trigger = _show(record, model=model, as_json=as_json)

@@ -54,12 +54,12 @@ async def follow(settings: KafkaSettings, *logical: str, since: Since = "latest"
 
 
 async def follow_as(
-    settings: KafkaSettings, *logical: str, group: str, since: Since = "latest"
+    settings: KafkaSettings, *logical: str, group: str, since: Since = "latest", to_end: bool = False
 ) -> AsyncGenerator[Record, None]:
     """Records of topics after those that `group` has done; the first time, from `since` on.
 
     A record counts as done when the next one is asked for: whoever stops before, sees it again (at least once). One
-    reader per group: two would both see everything.
+    reader per group: two would both see everything. to_end: to their end as it is now, not for ever.
     """
     places = await _places(settings, logical)
     async with _started(settings, settings.consumer(role=group, group_id=group, auto_offset_reset="none")) as consumer:
@@ -70,7 +70,8 @@ async def follow_as(
             consumer.seek(place, fresh[place] if place in fresh else done[place])
         # The place to begin is kept at once: nothing that comes while we are away is missed.
         await consumer.commit({place: await consumer.position(place) for place in places})
-        while True:
+        ends = await consumer.end_offsets(places) if to_end else {}
+        while not to_end or any([await consumer.position(place) < end for place, end in ends.items()]):
             for record in await _poll(consumer):
                 yield record
                 place = aiokafka.TopicPartition(record.topic, record.partition)

@@ -116,6 +116,16 @@ def test_a_tail_from_now_does_not_show_the_past(settings: KafkaSettings, capsys:
     assert capsys.readouterr().out == ""
 
 
+def test_exec_once_runs_what_there_is_and_returns(settings: KafkaSettings, tmp_path: Path) -> None:
+    """As a timer starts it: nothing new is nothing to do, and what was done is not done again."""
+    jobs = tmp_path / "jobs"
+    for name in ("first", "second"):
+        send(settings, request(changed(TRIGGER, id=name)))
+        for _ in range(2):
+            triggers.tail(settings, since="earliest", once=True, execute=f"cat >> {jobs}; echo >> {jobs}")
+    assert [json.loads(line)["id"] for line in jobs.read_text().splitlines()] == ["first", "second"]
+
+
 def run_jobs(settings: KafkaSettings, command: str) -> None:
     """`triggers tail --exec`, from the earliest on, until the job says stop (exit 9)."""
     with pytest.raises(triggers.JobFailed, match="ended with 9"):
