@@ -5,6 +5,7 @@ Errors stop a start; a warning does not. Nothing here reads a stream or asks a b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -24,7 +25,7 @@ from streamer.applying import rate_of
 from streamer.complaints import nearest
 from streamer.config import Loaded
 from streamer.core.plans import outcome_table
-from streamer.core.wording import span
+from streamer.core.wording import number, percent, span
 
 #: Fewer events than this in a pane: the share of a broken column is not known (DETECTION 6), and charts learn slowly.
 FEW_EVENTS = 20
@@ -47,6 +48,7 @@ def warnings_of(
         yield from _of_calendar(loaded, name, layout, reference)
         yield from _of_batches(loaded, name, layout)
         yield from _of_panes(loaded, name, layout, reference)
+        yield from _of_expect(loaded, name, layout, reference)
         yield from _of_budget(loaded, name, layout, reference)
         yield from _of_watch(loaded, name, layout, reference)
         yield from _of_reported(loaded, name, layout, reference)
@@ -136,6 +138,45 @@ def _of_panes(loaded: Loaded, name: str, layout: Layout, reference: Reference) -
             message=f"{spans.words(layout.pane_ms)} holds {a_pane:.3g} events on average, too few for a share to be "
             f"known; {spans.words(longer)} would hold {a_pane * longer / layout.pane_ms:.3g}",
         )  # fmt: skip
+
+
+def _of_expect(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:
+    """Hard rules that the reference itself breaks: they stand outside the budget, and would page on quiet days."""
+    whole = reference.views.get(View())
+    for rule in layout.expect if whole is not None else ():
+        spec = reference.spec(rule.feature)
+        if spec is None or whole is None:
+            continue
+        place, counts = ("models", name, "expect", rule.feature), whole.features[spec.name].counts
+        missing = float(counts[spec.columns.index("missing", spec.value_bins)]) / max(1, int(counts.sum()))
+        if rule.required and missing:
+            says = f"is missing in {percent(missing)} of the reference: each pane with such a row pages"
+            yield loaded.fault(*place, "required", message=says)
+        if rule.missing_below is not None and reference.days > 0:
+            a_day = rate_of(reference)
+            n = max(FEW_EVENTS, round(a_day * layout.pane_ms / _DAY_MS))
+            pages = 30 * a_day / n * _at_least(rule.missing_below, n, missing)
+            if pages >= layout.false_alarms * 30 * _DAY_MS / layout.budget_ms:
+                says = f"{percent(missing)} of the reference lack it: by chance it pages {number(pages)} times a month"
+                yield loaded.fault(*place, "missing_below", message=says)
+        low, high = rule.range or (None, None)
+        outside = (low is not None and spec.low < low) or (high is not None and spec.high > high)
+        if spec.kind == "numeric" and whole.features[spec.name].n and outside:
+            says = f"the reference goes from {spec.low:g} to {spec.high:g}: each pane with a value outside pages"
+            yield loaded.fault(*place, "range", message=says)
+
+
+def _at_least(share: float, n: int, p: float) -> float:
+    """Chance that of n events, each with chance p, a share of at least `share` is.
+
+    >>> round(_at_least(0.2, 20, 0.06), 3), _at_least(0.5, 20, 0.0)
+    (0.029, 0.0)
+    """
+    if p <= 0.0 or p >= 1.0:
+        return float(p >= 1.0)
+    counts = np.arange(math.ceil(share * n), n + 1)
+    ways = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts.tolist()]
+    return float(np.exp(np.array(ways) + counts * math.log(p) + (n - counts) * math.log1p(-p)).sum())
 
 
 def _of_budget(loaded: Loaded, name: str, layout: Layout, reference: Reference) -> Iterator[ConfigurationError]:

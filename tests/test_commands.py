@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detectors.building import ReferenceBuilder
 from detectors.references import dumps, identified
 from detectors.shadow import Shadow, ShadowFeature
 from schemas.errors import ConfigurationError
 from streamer.commands import main
 from streamer.commands.demo import demo
-from tests.histories import START, reference, rows, write_csv, write_reference
+from tests.histories import HOUR, START, reference, rows, write_csv, write_reference
 
 FILE = "models:\n  m:\n    reference: reference.json\n    pane: 1h\n    retrain: {when: drift}\n"
 #: What `--help` must not wait for.
@@ -213,6 +214,24 @@ def test_check_warns_and_ends_with_zero(tripline: Run, tmp_path: Path) -> None:
         ("models.n.segments", "land is not in the reference"),
         ("models.n.pane", "5m holds 3.33 events on average"),
     } <= found
+
+
+def test_check_says_which_hard_rules_the_reference_itself_breaks(tripline: Run, tmp_path: Path) -> None:
+    """They stand outside the budget: a row in twenty without a value pages `required` in every pane."""
+    history = rows(14 * 24, start=START - 14 * 24 * HOUR, seed=1)
+    history.columns["age"][::20] = np.nan
+    builder = ReferenceBuilder("m", "features")
+    builder.survey(history)
+    builder.count(history)
+    (tmp_path / "reference.json").write_bytes(dumps(builder.finish()))
+    rules = "{required: true, range: [0, 60], missing_below: 0.15}"
+    (tmp_path / "tripline.yaml").write_text(FILE + f"    expect: {{age: {rules}}}\n")
+    out = tripline("check").out
+    assert "models.m.expect.age.required: warning: is missing in 5.0 % of the reference" in out
+    assert "models.m.expect.age.range: warning: the reference goes from -" in out
+    assert "by chance it pages" in out
+    (tmp_path / "tripline.yaml").write_text(FILE + "    expect: {age: {range: [-100, 200], missing_below: 0.5}}\n")
+    assert "expect.age" not in tripline("check").out
 
 
 def test_check_says_that_a_calendar_without_weekdays_changes_nothing(tripline: Run, tmp_path: Path) -> None:
