@@ -34,7 +34,7 @@ def produce(
 
 
 def read(bootstrap: str, topic: str) -> list[PlainRecord]:
-    """Everything in a topic, committed only, by partition and offset."""
+    """Everything in a topic up to its end as it is now, committed only, by partition and offset."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -48,12 +48,18 @@ def read(bootstrap: str, topic: str) -> list[PlainRecord]:
         known = consumer.list_topics(topic, timeout=SECONDS).topics[topic]
         assert known.error is None, known.error
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in known.partitions])
-        # A log that grows comes to its end more than once.
+        # Of a log that grows without a pause a reader is never told that it has come to the end.
+        ends = {
+            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS)[1] for p in known.partitions
+        }
         found, at_end, trouble, reached = [], set[int](), None, time.monotonic()
         while len(at_end) < len(known.partitions):
             message = consumer.poll(1.0)
             if message is not None and message.error() is None:
-                found.append(_plain(message))
+                if message.offset() < ends[message.partition()]:
+                    found.append(_plain(message))
+                if message.offset() + 1 >= ends[message.partition()]:
+                    at_end.add(message.partition())
             elif message is not None and message.error().code() == KafkaError._PARTITION_EOF:
                 at_end.add(message.partition())
             else:
