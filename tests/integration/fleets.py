@@ -52,9 +52,7 @@ class Fleet:
     more: further options of counting_worker.py.
     """
 
-    def __init__(
-        self, settings: KafkaSettings, folder: Path, *, slots: int, restart: bool = True, **more: Any
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, folder: Path, *, slots: int, restart: bool = True, **more: Any) -> None:
         self.ended: list[tuple[int, int]] = []
         self.ports = [free_port() for _ in range(slots)]
         self._settings, self._restart, self._more = settings, restart, more
