@@ -34,7 +34,7 @@ HORIZON = 1500
 #: Replicates of the delay runs; the budgets' are below it.
 _DELAY_REPLICATE = 10_000
 #: Times the runs: delays that spread tenfold have a median of 40 runs that is a sixth off, either way.
-_MORE_RUNS = {"null clusters": 4, "null real": 2}
+_MORE_RUNS = {"null clusters": 16, "null real": 2}
 
 
 def null_row(null: Null, *, n: int, monitors: int, budgets: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
