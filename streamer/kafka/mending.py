@@ -136,7 +136,7 @@ async def read_tails(
     while open_:
         bounds = {at: (max(begins[at], ends[at] - step), tails[at].begin) for at in open_}
         records, shown = await asyncio.gather(
-            _read(raw, bounds, writers, stall_s=stall_s), _read(stable, bounds, writers, stall_s=stall_s)
+            read_marked(raw, bounds, writers, stall_s=stall_s), read_marked(stable, bounds, writers, stall_s=stall_s)
         )
         for at, (begin, _) in bounds.items():
             tail = tails[at]
@@ -159,13 +159,14 @@ async def read_tails(
     return tails
 
 
-async def _read(
+async def read_marked(
     reader: aiokafka.AIOKafkaConsumer,
     bounds: Mapping[TopicPartition, tuple[int, int]],
     writers: Mapping[TopicPartition, Sequence[str]],
     *,
     stall_s: float,
 ) -> dict[TopicPartition, list[Record]]:
+    """What the tasks `writers` of each log wrote there between its `bounds`."""
     found: dict[TopicPartition, list[Record]] = {at: [] for at in bounds}
     async for at, records in read_between(reader, bounds, stall_s=stall_s):
         found[at] += [one for one in records if (mark := mark_of(one)) is not None and mark.task in writers[at]]

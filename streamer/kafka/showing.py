@@ -15,8 +15,8 @@ from aiokafka import TopicPartition
 
 from schemas.errors import BrokerUnavailable
 from streamer.core.records import Record
-from streamer.kafka.mending import Mark, mark_of
-from streamer.kafka.reading import ends_of, read_between
+from streamer.kafka.mending import Mark, mark_of, read_marked
+from streamer.kafka.reading import ends_of
 from streamer.kafka.transactions import Ledger
 
 log = logging.getLogger(__name__)
@@ -79,11 +79,8 @@ async def _own(
     reader: aiokafka.AIOKafkaConsumer, begins: Mapping[TopicPartition, int], task: str, *, stall_s: float
 ) -> dict[TopicPartition, list[Record]]:
     ends = await ends_of(reader, list(begins))
-    found: dict[TopicPartition, list[Record]] = {at: [] for at in begins}
     bounds = {at: (begin, ends[at]) for at, begin in begins.items()}
-    async for at, records in read_between(reader, bounds, stall_s=stall_s):
-        found[at] += [one for one in records if (mark := mark_of(one)) is not None and mark.task == task]
-    return found
+    return await read_marked(reader, bounds, {at: [task] for at in begins}, stall_s=stall_s)
 
 
 async def _behind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,19 +94,25 @@ def test_a_position_that_retention_took_ends_it_with_72_unless_the_gap_is_accept
     assert b"gap_accepted" in note.value
 
 
-def test_an_input_that_was_made_anew_ends_it_with_72_and_a_new_application_counts_it(
-    kafka: Kafka, prefix: str, tmp_path: Path
-) -> None:
-    """Its positions are of another log: nothing is counted from there, and no flag makes it so."""
-    settings = settings_for(kafka.bootstrap, prefix, accept_gap=True)
+def counted_and_made_anew(settings: KafkaSettings, folder: Path) -> Counter[str]:
+    """A worker counts an input and is stopped; then the input is deleted, and there again, empty. What was counted."""
     make_topics(settings)
-    fleet = Fleet(settings, tmp_path, slots=1)
+    fleet = Fleet(settings, folder, slots=1)
     feeder = Feeder(settings, rate=2_000)
     eventually(lambda: counted(settings).total() > 0, within=30)
     wait_until_counted(settings, feeder.stop())
     fleet.stop()
     before = counted(settings)
     asyncio.run(make_anew(settings, settings.topic("predictions")))
+    return before
+
+
+def test_an_input_that_was_made_anew_ends_it_with_72_and_a_new_application_counts_it(
+    kafka: Kafka, prefix: str, tmp_path: Path
+) -> None:
+    """Its positions are of another log: nothing is counted from there, and no flag makes it so."""
+    settings = settings_for(kafka.bootstrap, prefix, accept_gap=True)
+    before = counted_and_made_anew(settings, tmp_path)
     code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
     assert code == 72
     assert "was the topic made anew? Then start a new `kafka.app`" in log
@@ -126,14 +133,7 @@ def test_an_input_made_anew_that_has_grown_past_the_position_ends_it_with_72_all
 ) -> None:
     """The position lies within the new log; the records that were read there do not. Nothing of it is counted."""
     settings = settings_for(kafka.bootstrap, prefix, accept_gap=True)
-    make_topics(settings)
-    fleet = Fleet(settings, tmp_path, slots=1)
-    feeder = Feeder(settings, rate=2_000)
-    eventually(lambda: counted(settings).total() > 0, within=30)
-    wait_until_counted(settings, feeder.stop())
-    fleet.stop()
-    before = counted(settings)
-    asyncio.run(make_anew(settings, settings.topic("predictions")))
+    before = counted_and_made_anew(settings, tmp_path)
     fill(settings, before.total())
     for _ in range(2):
         code, log = until_ended(Fleet(settings, tmp_path, slots=1, restart=False))
